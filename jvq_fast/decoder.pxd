@@ -1,0 +1,156 @@
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from jvq_fast.ring cimport Ring, jvq_ring
+
+
+cdef extern from "inflate.h" nogil:
+    ctypedef struct jvq_inflater:
+        pass
+
+
+cdef extern from "rows.h" nogil:
+    ctypedef struct jvq_order:
+        bint second
+        bint settled
+        bint forced
+
+
+cdef enum:                      # levels
+    TRADES = 0
+    QUOTES = 1
+    DEPTHS = 2
+
+
+cdef struct Text:               # bytes that are kept, with room for longer ones
+    uint8_t *data
+    size_t length
+    size_t room
+
+
+cdef struct Code:               # what is known of one security
+    uint64_t key                # its name, zero-padded
+    jvq_ring *history[3]        # by level; NULL where that level's history is off
+    Text snapshot[3]            # the last published record of quotes and depths, as it came
+    Text name
+    bint traded
+    int64_t last_time           # of the last trade
+    int64_t latest_time_of_day  # of any trade
+    bint marked                 # from resume() to the first trade that is clearly new
+    uint64_t gap_head           # head, at the gap, of the ring that holds this code's trades
+    int64_t gap_time            # last_time at the gap
+
+
+cdef struct Segment:            # a row's records on the tape, waiting for their callbacks
+    int level
+    int code                    # index, -1 where the code has no entry
+    uint64_t first
+    uint64_t count
+
+
+cdef struct Counters:
+    uint64_t messages
+    uint64_t bytes
+    uint64_t inflated_bytes
+    uint64_t rows
+    uint64_t batches
+    uint64_t bad[10]            # records, by jvq_status
+    uint64_t bad_messages[5]    # by jvq_inflate_status
+    uint64_t inflate_trailing
+    uint64_t duplicates
+    uint64_t maybe_duplicate
+    uint64_t flags[7]           # records, by bit
+    uint64_t tape_only
+    uint64_t storage_late
+    uint64_t callback_errors
+
+
+cdef struct Fault:              # a bad record, kept for whoever looks for the reason
+    int reason
+    size_t length
+    uint8_t data[1024]
+
+
+cdef class Decoder:
+    cdef readonly Ring trades
+    cdef readonly Ring quotes
+    cdef readonly Ring depths
+    # None, or called with recv_ns once, before the callbacks of the next message that publishes
+    cdef public object first_record
+
+    cdef jvq_ring *tapes[3]
+    cdef uint64_t part[3]       # so many records of one message are dispatched at once
+    cdef uint64_t history_length[3]
+    cdef bint is_heard[3]       # there are callbacks
+
+    cdef Code *codes
+    cdef int code_count
+    cdef int max_codes
+    cdef int *slots             # open addressing by key: index into codes, or -1
+    cdef uint64_t slot_mask
+    cdef list code_names        # by index
+    cdef list code_labels       # by index: the security's own name, or None
+    cdef list histories         # by index: [Ring or None] by level, keeping Code.history alive
+
+    cdef Segment *segments
+    cdef size_t segment_count
+    cdef size_t segment_room
+    cdef bint row_is_open       # the last segment belongs to the row that is being parsed
+    cdef uint64_t pending[3]    # records in segments
+
+    cdef jvq_inflater *inflater
+    cdef uint8_t *text
+    cdef size_t text_room
+    cdef size_t max_inflated
+    cdef size_t max_record
+
+    cdef jvq_order lv1_order
+    cdef jvq_order lv10_order
+    cdef object day             # datetime.date or None
+    cdef bint has_day
+    cdef int64_t day_start
+    cdef bint judges_staleness
+
+    # of the message in work
+    cdef int64_t recv
+    cdef int64_t midnight
+    cdef int64_t latest         # no record is dated after this
+    cdef uint32_t message_flags
+    cdef uint64_t message_seq
+
+    cdef uint64_t seq
+    cdef uint64_t batch         # records since the last on_batch
+    cdef bint is_busy
+    cdef Counters count
+    cdef Fault *faults
+    cdef uint64_t fault_count
+
+    cdef tuple trade_handlers
+    cdef tuple quote_handlers
+    cdef tuple depth_handlers
+    cdef tuple batch_handlers
+    cdef tuple error_handlers
+
+    cpdef int end_read(self) except -1
+    cdef Py_ssize_t feed_message(self, const uint8_t *data, Py_ssize_t size, int64_t recv_ns) except -1
+    cdef int enter(self) except -1
+
+    cdef int run(self, const uint8_t *data, size_t size) except -1 nogil
+    cdef int inflate(self, const uint8_t *data, size_t size, size_t *written) except -1 nogil
+    cdef void date(self, int64_t recv_ns) noexcept nogil
+    cdef const uint8_t *parse_row(self, const uint8_t *row) except NULL nogil
+    cdef const uint8_t *parse_record(self, const uint8_t *text, int level, uint64_t key, int *index) except NULL nogil
+    cdef const uint8_t *refuse_row(self, const uint8_t *row) noexcept nogil
+    cdef const uint8_t *refuse_record(self, const uint8_t *text, int level, int reason) noexcept nogil
+    cdef void keep_fault(self, int reason, const uint8_t *start, const uint8_t *end) noexcept nogil
+
+    cdef int find(self, uint64_t key) noexcept nogil
+    cdef int learn(self, uint64_t key) except -2
+    cdef int index_of(self, code) except -2
+    cdef jvq_ring *store_of(self, Code *code) noexcept nogil
+    cdef bint is_duplicate(self, Code *code, const void *record) noexcept nogil
+    cdef int await_callback(self, int level, int index, uint64_t record) except -1 nogil
+    cdef int dispatch(self) except -1
+    cdef Ring tape(self, int level)
+    cdef tuple handlers(self, int level)
+    cdef int call(self, tuple handlers, str where, tuple arguments) except -1
+    cdef int report(self, object error, str where) except -1

@@ -1,0 +1,91 @@
+"""Everything `jvq_fast` raises of its own: `JvqError`, and below it one class per thing the caller can act on.
+
+No message, argument or attribute of these errors ever holds an account token, and no exception chained to one does.
+"""
+
+__all__ = [
+    "AllocationError",
+    "AllocationRefusedError",
+    "CaptureError",
+    "CaptureWarning",
+    "ConnectError",
+    "ConnectionLimitError",
+    "HandshakeError",
+    "JvqError",
+    "NotConnectedError",
+    "RequestTimeoutError",
+    "ServerError",
+]
+
+
+class JvqError(Exception):
+    """Base of every error of this package. Wrong arguments are `ValueError` or `TypeError` as everywhere in Python."""
+
+
+class AllocationError(JvqError):
+    """No server was allocated: the service can't be reached, is too slow, or its reply is of no use. Try later."""
+
+
+class AllocationRefusedError(AllocationError):
+    """The allocation service answered and said no: look at the token, the balance and the market.
+
+    `code` and `message` are the service's own, as text.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"the allocation service refused: code {self.code}" + (f", {self.message}" if self.message else "")
+
+
+class ConnectError(JvqError):
+    """The market-data server can't be reached: unknown host, refused, reset, or too slow."""
+
+
+class HandshakeError(ConnectError):
+    """The server was reached but did not open a WebSocket: `status` is its HTTP status, 0 where it sent none.
+
+    A 4xx usually means that the token is not accepted.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message, status)
+        self.message = message
+        self.status = status
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ServerError(JvqError):
+    """The market-data server sent a text that begins with `-1#`; `text` is that text (a token in it is blotted out)."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"the server says: {self.text}"
+
+
+class ConnectionLimitError(ServerError):
+    """The account has as many connections as it may have: end another one, or raise the balance."""
+
+
+class NotConnectedError(JvqError):
+    """The feed has no connection to send a request on, or lost it before the reply."""
+
+
+class RequestTimeoutError(JvqError, TimeoutError):
+    """No reply to a request within its time."""
+
+
+class CaptureError(JvqError):
+    """A capture file can't be used: not a capture, another market or version, in use, or not writable."""
+
+
+class CaptureWarning(UserWarning):
+    """A capture file is damaged or incomplete; the message names the byte offset."""

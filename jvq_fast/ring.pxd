@@ -1,0 +1,27 @@
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from numpy cimport ndarray
+
+
+cdef extern from "ring.h" nogil:
+    ctypedef struct jvq_ring:
+        uint8_t *storage
+        uint64_t head
+        uint64_t claimed
+        uint64_t capacity
+        uint32_t itemsize
+        bint is_tape
+    size_t jvq_ring_bytes(const jvq_ring *ring)
+    const uint8_t *jvq_ring_at(const jvq_ring *ring, uint64_t index, uint64_t head)
+    uint8_t *jvq_ring_claim(jvq_ring *ring)
+    void jvq_ring_publish(jvq_ring *ring)
+    void jvq_ring_append(jvq_ring *ring, const void *record)
+
+
+cdef class Ring:
+    cdef jvq_ring ring
+    cdef readonly object dtype
+    cdef object memory      # ndarray of uint8 that owns the storage; the base of every view
+
+    cdef uint64_t check(self, cursor, uint64_t head) except? 0
+    cdef int take(self) except -1
+    cdef ndarray view(self, uint64_t first, uint64_t count)

@@ -1,0 +1,1051 @@
+"""Payload in, records out: inflates and parses a message into the rings, then calls the strategy. No socket, no clock."""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+import datetime
+import logging
+from collections.abc import Mapping
+
+from jvq_fast.records import DTYPES, LEVELS, Flag
+
+from jvq_fast.ring cimport jvq_ring_append, jvq_ring_at, jvq_ring_claim, jvq_ring_publish
+
+__all__ = ["Decoder"]
+
+logger = logging.getLogger("jvq_fast")
+
+cdef extern from "inflate.h" nogil:
+    enum:
+        JVQ_INFLATED
+        JVQ_INFLATE_ROOM
+        JVQ_INFLATE_CORRUPT
+        JVQ_INFLATE_TRUNCATED
+        JVQ_INFLATE_MEMORY
+    jvq_inflater *jvq_inflater_new()
+    void jvq_inflater_free(jvq_inflater *inflater)
+    int jvq_inflate(jvq_inflater *inflater, const uint8_t *data, size_t size, uint8_t *out, size_t room,
+                    size_t *written, size_t *consumed)
+
+cdef extern from "rows.h" nogil:
+    enum:
+        JVQ_STALE
+        JVQ_REPEAT
+        JVQ_NO_DATE
+        JVQ_ID_TEXT
+        JVQ_TRADE_FIELDS
+        JVQ_QUOTE_FIELDS
+        JVQ_DEPTH_FIELDS
+        JVQ_OK
+        JVQ_BAD_ROW
+        JVQ_BAD_LEVEL
+        JVQ_BAD_CODE
+    ctypedef struct jvq_text:
+        const uint8_t *start
+        size_t length
+    ctypedef struct jvq_trade:
+        uint64_t seq
+        int64_t time
+        int64_t recv
+        char code[8]
+        int64_t id
+        double price
+        int64_t volume
+        uint32_t flags
+    ctypedef struct jvq_quote:
+        uint64_t seq
+        int64_t time
+        int64_t recv
+        char code[8]
+        double price
+        double change
+        double amount
+        int64_t volume
+        uint32_t flags
+        double bid_price[5]
+        int64_t bid_volume[5]
+        double ask_price[5]
+        int64_t ask_volume[5]
+    ctypedef struct jvq_depth:
+        uint64_t seq
+        int64_t time
+        int64_t recv
+        char code[8]
+        double price
+        double last_close
+        double amount
+        int64_t volume
+        double change
+        uint32_t flags
+        double bid_price[10]
+        int64_t bid_volume[10]
+        double ask_price[10]
+        int64_t ask_volume[10]
+    int jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out, int64_t *time_of_day)
+    int jvq_parse_quote(const uint8_t **cursor, size_t limit, bint is_index, jvq_order *order, jvq_quote *out,
+                        int64_t *time_of_day, jvq_text *name)
+    int jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_order *order, jvq_depth *out,
+                        int64_t *time_of_day, jvq_text *name)
+    int jvq_fault(const uint8_t *start, const uint8_t *end, size_t limit, int fields, int first)
+    void jvq_order_restart(jvq_order *order)
+
+ctypedef union AnyRecord:
+    jvq_trade trade
+    jvq_quote quote
+    jvq_depth depth
+
+# What all records begin with.
+ctypedef struct Head:
+    uint64_t seq
+    int64_t time
+    int64_t recv
+    uint64_t code
+
+cdef enum:
+    # Beside a busy Python thread each re-acquisition of the GIL may wait for the switch interval, so a message must
+    # be worth it.
+    RELEASE_GIL_FROM = 32768    # bytes, compressed
+    FIRST_TEXT_ROOM = 262144
+    FAULTS_KEPT = 16
+    FAULT_BYTES = 1024
+    SNAPSHOT_ROOM = 768         # longer than any snapshot seen, so that it is taken once
+    DEFAULT_CAPACITY = 65536
+    DEFAULT_HISTORY = 1024
+
+cdef int64_t SECOND = 1_000_000_000
+cdef int64_t DAY = 86_400 * SECOND
+cdef int64_t ZONE = 8 * 3600 * SECOND           # Asia/Shanghai, without daylight saving since 1991
+cdef int64_t AHEAD = 300 * SECOND               # the exchange's clock may be ahead of ours by this
+cdef int64_t STALE_AFTER = 600 * SECOND
+cdef int64_t MARK_ENDS_AFTER = 60 * SECOND
+cdef int64_t LATEST_RECV = 1 << 62              # the year 2116; leaves room to add to
+cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
+
+cdef tuple REASONS = ("ok", "fields", "number", "time", "volume", "equals", "length", "row", "level", "code")
+cdef tuple PREFIXES = ("lv2_", "lv1_", "lv10_")     # by level
+cdef tuple HANDLER_NAMES = ("on_trades", "on_quotes", "on_depths")
+cdef dict LV1_ORDERS = {"amount_first": False, "volume_first": True}
+cdef dict LV10_ORDERS = {"price_first": False, "volume_first": True}
+
+
+class _Names(Mapping):
+    """Security names by code, as the feed last wrote them."""
+
+    def __init__(self, decoder):
+        self._decoder = decoder
+
+    def __getitem__(self, code):
+        label = self._decoder.label(code)
+        if label is None:
+            raise KeyError(code)
+        return label
+
+    def __iter__(self):
+        return iter([code for code in self._decoder.codes if self._decoder.label(code) is not None])
+
+    def __len__(self):
+        return sum(1 for _ in self)
+
+    def __repr__(self):
+        return repr(dict(self))
+
+
+@cython.final
+cdef class Decoder:
+    """Decodes the feed's messages into rings and calls the handlers. It knows no socket and no clock.
+
+    Parameters
+    ----------
+    market: "ab" (Shanghai and Shenzhen).
+    capacity: records on the tape of each level, rounded up to a power of two, or a dict by level
+        ("trades", "quotes", "depths").
+    history: trades in each code's own ring, with a quarter of that in quotes and a sixteenth in depths (at least 1);
+        or a dict by level; 0 turns a level's histories off.
+    trading_day: the day of the times of day on the wire, "YYYY-MM-DD" or a date. Without it the day follows from
+        ``recv_ns``: the latest that puts a record at or before ``recv_ns`` + 5 minutes.
+    clock: "exchange" flags records that are older than 10 minutes at arrival as STALE; "always" does not judge.
+    lv1_order, lv10_order: "auto" detects which way round the vendor writes amount and volume (lv1) and each side's
+        prices and quantities (lv10); or "amount_first", "price_first", or for either "volume_first".
+    max_codes: codes that get histories, names and REPEAT; further ones are on the tape only, and counted.
+    max_inflated: bytes of text in a message; a larger one is refused.
+    max_record: bytes of text in a record; a longer one is bad.
+
+    Raises ValueError, naming the argument, where one is out of range.
+
+    One thread at a time uses a decoder; handlers run in it, within ``decode``. From other threads ``history``,
+    ``names``, ``codes``, ``stats`` and ``Ring.copy_since`` are safe.
+    """
+
+    def __cinit__(self):
+        self.trade_handlers = self.quote_handlers = self.depth_handlers = ()
+        self.batch_handlers = self.error_handlers = ()
+        self.code_names = []
+        self.code_labels = []
+        self.histories = []
+
+    def __init__(self, market="ab", capacity=DEFAULT_CAPACITY, history=DEFAULT_HISTORY, trading_day=None, *, clock="exchange",
+                 lv1_order="auto", lv10_order="auto", max_codes=8192, max_inflated=8 * 1024 * 1024, max_record=4096):
+        if self.codes != NULL:
+            raise RuntimeError("a decoder is initialised once")
+        if market != "ab":
+            raise ValueError(f"market must be 'ab', not {market!r}: other markets are not decoded")
+        if clock not in ("exchange", "always"):
+            raise ValueError(f"clock must be 'exchange' or 'always', not {clock!r}")
+        self.judges_staleness = clock == "exchange"
+        check_limit("max_codes", max_codes, 1, 1 << 20)
+        check_limit("max_inflated", max_inflated, 1, 1 << 30)
+        check_limit("max_record", max_record, 1, 1 << 20)
+        capacities = by_level("capacity", capacity, capacity_by_level(capacity), 1)
+        lengths = by_level("history", history, history_by_level(history), 0)
+        self.trades, self.quotes, self.depths = [
+            Ring(DTYPES[name], capacities[name]) for name in LEVELS]
+        cdef int level
+        for level in range(3):
+            self.tapes[level] = &self.tape(level).ring
+            self.part[level] = max(self.tapes[level].capacity // 4, <uint64_t>1)
+            self.history_length[level] = lengths[LEVELS[level]]
+        force(&self.lv1_order, "lv1_order", lv1_order, LV1_ORDERS)
+        force(&self.lv10_order, "lv10_order", lv10_order, LV10_ORDERS)
+        self.day = as_date(trading_day)
+        self.has_day = self.day is not None
+        if self.has_day:
+            self.day_start = (self.day - datetime.date(1970, 1, 1)).days * DAY - ZONE
+        self.max_codes = max_codes
+        self.max_inflated = max_inflated
+        self.max_record = max_record
+
+        self.slot_mask = (1 << (2 * <int>max_codes - 1).bit_length()) - 1
+        self.text_room = min(<size_t>FIRST_TEXT_ROOM, self.max_inflated + 2)
+        self.codes = <Code *>calloc(max_codes, sizeof(Code))
+        self.slots = <int *>malloc((self.slot_mask + 1) * sizeof(int))
+        self.text = <uint8_t *>malloc(self.text_room)
+        self.faults = <Fault *>calloc(FAULTS_KEPT, sizeof(Fault))
+        self.inflater = jvq_inflater_new()
+        if not (self.codes and self.slots and self.text and self.faults and self.inflater):
+            raise MemoryError()
+        memset(self.slots, 0xFF, (self.slot_mask + 1) * sizeof(int))
+        memset(self.text, 0, self.text_room)
+
+    def __dealloc__(self):
+        cdef int i, level
+        for i in range(self.code_count):
+            free(self.codes[i].name.data)
+            for level in range(3):
+                free(self.codes[i].snapshot[level].data)
+        free(self.codes)
+        free(self.slots)
+        free(self.text)
+        free(self.faults)
+        free(self.segments)
+        jvq_inflater_free(self.inflater)
+
+    # --- what the user calls ---------------------------------------------------------------------------------------
+
+    def decode(self, payload, int64_t recv_ns=0):
+        """Decodes one message as if it were a socket read of its own. Returns the number of records published.
+
+        payload: bytes-like, one raw DEFLATE stream. recv_ns: arrival, ns since the epoch, 0 where it is not known.
+
+        All of the message is published before the first handler is called (in parts, where it is larger than a
+        quarter of a tape). Bad data is counted, never raised. TypeError where ``payload`` is no contiguous buffer,
+        ValueError where ``recv_ns`` is no time, RuntimeError from within a handler of this decoder.
+        """
+        cdef Py_ssize_t published = self.decode_part(payload, recv_ns)
+        self.end_read()
+        return published
+
+    def decode_part(self, payload, int64_t recv_ns=0):
+        """``decode`` for a message that does not end a socket read: ``on_batch`` waits for ``end_read``."""
+        cdef Py_buffer buffer
+        if not 0 <= recv_ns <= LATEST_RECV:
+            raise ValueError(f"recv_ns must be 0 or nanoseconds since the epoch, not {recv_ns}")
+        try:
+            PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
+        except BufferError as error:
+            raise TypeError(f"payload must be contiguous bytes: {error}") from None
+        try:
+            return self.feed_message(<const uint8_t *>buffer.buf, buffer.len, recv_ns)
+        finally:
+            PyBuffer_Release(&buffer)
+
+    cpdef int end_read(self) except -1:
+        """A socket read is over: calls ``on_batch`` with the number of records published since the last call."""
+        cdef uint64_t batch = self.batch
+        self.enter()
+        self.batch = 0
+        self.count.batches += 1
+        try:
+            self.call(self.batch_handlers, "on_batch", (batch,))
+        finally:
+            self.is_busy = False
+        return 0
+
+    def reserve(self, subscriptions):
+        """Takes the storage of the levels and histories that these subscriptions ("lv2_600519", …) will fill.
+
+        What is not reserved is taken at its first record, on the data path, and counted as ``storage_late``.
+        Raises ValueError for what is no subscription of this market, and where there are more than ``max_codes``.
+        """
+        cdef int level, index
+        cdef uint64_t key
+        cdef list wanted = [split_subscription(each) for each in subscriptions]
+        for level, name in wanted:
+            key = key_of(name)
+            index = self.find(key)
+            if index < 0:
+                index = self.learn(key)
+            if index < 0:
+                raise ValueError(f"no room for the code {name!r}: max_codes is {self.max_codes}")
+            self.tape(level).take()
+            history = self.histories[index][level]
+            if history is not None:
+                (<Ring>history).take()
+
+    def connected(self):
+        """A new connection begins: field orders are detected anew."""
+        jvq_order_restart(&self.lv1_order)
+        jvq_order_restart(&self.lv10_order)
+
+    def resume(self):
+        """A connection was lost and is back: ``connected()``, and trades that come again are dropped.
+
+        A trade is dropped, and counted as ``duplicates``, only if its id, time of day, price and volume are those of a
+        trade of the same code from before the gap that is still held. This ends for each code at its first new trade
+        more than 60 s past its last one before the gap. What is too old to judge by what is held is published and
+        counted as ``maybe_duplicate``; ids that are text are never dropped.
+        """
+        cdef Code *code
+        cdef int i
+        for i in range(self.code_count):
+            code = &self.codes[i]
+            if code.traded:
+                code.marked = True
+                code.gap_head = self.store_of(code).head
+                code.gap_time = code.last_time
+        self.connected()
+
+    def history(self, code, level):
+        """The ring of one code's own records. Any thread.
+
+        level: "trades", "quotes" or "depths". Raises KeyError where the code was neither reserved nor seen, ValueError
+        where there is no such level or its histories are off.
+        """
+        if level not in LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
+        cdef int index = self.index_of(code)
+        if index < 0:
+            raise KeyError(f"no record of {code!r} so far; reserve() makes its history beforehand")
+        ring = self.histories[index][LEVELS.index(level)]
+        if ring is None:
+            raise ValueError(f"the histories of {level} are off")
+        return ring
+
+    @property
+    def names(self):
+        """Security names by code, a live mapping. Any thread."""
+        return _Names(self)
+
+    def label(self, code):
+        """The security's name as the feed last wrote it, or None. Any thread."""
+        cdef int index = self.index_of(code)
+        return self.code_labels[index] if index >= 0 else None
+
+    @property
+    def codes(self):
+        """The codes that have histories, in the order they were met. Any thread."""
+        return list(self.code_names)
+
+    @property
+    def nbytes(self):
+        """Bytes of all ring storage held: tapes and histories."""
+        return (self.trades.nbytes + self.quotes.nbytes + self.depths.nbytes
+                + sum(ring.nbytes for rings in self.histories for ring in rings if ring is not None))
+
+    @property
+    def messages(self):
+        """Messages decoded so far, bad ones included."""
+        return self.count.messages
+
+    @property
+    def trading_day(self):
+        """The day given, "YYYY-MM-DD", or None."""
+        return None if self.day is None else self.day.isoformat()
+
+    @property
+    def bad_records(self):
+        """The last 16 bad records: ``(reason, bytes)``, oldest first; the bytes are cut at 1,024."""
+        cdef uint64_t i
+        cdef Fault *fault
+        kept = []
+        for i in range(self.fault_count - min(self.fault_count, <uint64_t>FAULTS_KEPT), self.fault_count):
+            fault = &self.faults[i % FAULTS_KEPT]
+            kept.append((f"bad_{REASONS[fault.reason]}", fault.data[:fault.length]))
+        return kept
+
+    def stats(self):
+        """Counters by name, since the decoder was made. Any thread.
+
+        messages, bytes, inflated_bytes, rows, batches; records and of each level; bad records in all and by reason;
+        bad messages in all and by reason (``inflate_…``); ``inflate_trailing`` messages that went on behind their
+        stream and were published; records by flag; the field orders in force and where they come from.
+        """
+        cdef Counters *count = &self.count
+        cdef int i
+        stats = {
+            "messages": count.messages, "bytes": count.bytes, "inflated_bytes": count.inflated_bytes,
+            "rows": count.rows, "records": self.seq, "trades": self.trades.head, "quotes": self.quotes.head,
+            "depths": self.depths.head, "batches": count.batches,
+            "bad": sum([count.bad[i] for i in range(1, 10)]),
+        }
+        for i in range(1, 10):
+            stats["bad_" + REASONS[i]] = count.bad[i]
+        stats["bad_messages"] = sum([count.bad_messages[i] for i in range(1, 5)])
+        stats["inflate_too_large"] = count.bad_messages[JVQ_INFLATE_ROOM]
+        stats["inflate_corrupt"] = count.bad_messages[JVQ_INFLATE_CORRUPT]
+        stats["inflate_truncated"] = count.bad_messages[JVQ_INFLATE_TRUNCATED]
+        stats["inflate_trailing"] = count.inflate_trailing
+        stats["duplicates"] = count.duplicates
+        stats["maybe_duplicate"] = count.maybe_duplicate
+        for flag in Flag:
+            stats["repeats" if flag is Flag.REPEAT else flag.name.lower()] = count.flags[flag.bit_length() - 1]
+        stats["codes"] = self.code_count
+        stats["tape_only"] = count.tape_only
+        stats["storage_late"] = count.storage_late
+        stats["callback_errors"] = count.callback_errors
+        stats["lv1_order"] = list(LV1_ORDERS)[self.lv1_order.second]
+        stats["lv1_order_source"] = source_of(&self.lv1_order)
+        stats["lv10_order"] = list(LV10_ORDERS)[self.lv10_order.second]
+        stats["lv10_order_source"] = source_of(&self.lv10_order)
+        return stats
+
+    # --- handlers ----------------------------------------------------------------------------------------------------
+
+    @property
+    def on_trades(self):
+        """Handlers ``f(code, trades)``, called in order, once for each row that published trades.
+
+        Assign a callable, several in an iterable, or None; the value read is a tuple. A batch is a view into the tape:
+        see Ring for how long it is good. A handler that raises is counted and reported to ``on_error``, and the next
+        one is called; what is no Exception (KeyboardInterrupt) leaves ``decode``.
+        """
+        return self.trade_handlers
+
+    @on_trades.setter
+    def on_trades(self, handlers):
+        self.trade_handlers = as_handlers("on_trades", handlers)
+        self.is_heard[TRADES] = len(self.trade_handlers) > 0
+
+    @property
+    def on_quotes(self):
+        """Handlers ``f(code, quotes)``; see ``on_trades``."""
+        return self.quote_handlers
+
+    @on_quotes.setter
+    def on_quotes(self, handlers):
+        self.quote_handlers = as_handlers("on_quotes", handlers)
+        self.is_heard[QUOTES] = len(self.quote_handlers) > 0
+
+    @property
+    def on_depths(self):
+        """Handlers ``f(code, depths)``; see ``on_trades``."""
+        return self.depth_handlers
+
+    @on_depths.setter
+    def on_depths(self, handlers):
+        self.depth_handlers = as_handlers("on_depths", handlers)
+        self.is_heard[DEPTHS] = len(self.depth_handlers) > 0
+
+    @property
+    def on_batch(self):
+        """Handlers ``f(n)``, called after the last message of a socket read; n records were published in it."""
+        return self.batch_handlers
+
+    @on_batch.setter
+    def on_batch(self, handlers):
+        self.batch_handlers = as_handlers("on_batch", handlers)
+
+    @property
+    def on_error(self):
+        """Handlers ``f(exception, where)`` for exceptions of the other handlers; without one they are logged."""
+        return self.error_handlers
+
+    @on_error.setter
+    def on_error(self, handlers):
+        self.error_handlers = as_handlers("on_error", handlers)
+
+    # --- the way of a message --------------------------------------------------------------------------------------
+
+    cdef int enter(self) except -1:
+        if self.is_busy:
+            raise RuntimeError("this decoder is at work: a handler must not decode with it")
+        self.is_busy = True
+        return 0
+
+    cdef Py_ssize_t feed_message(self, const uint8_t *data, Py_ssize_t size, int64_t recv_ns) except -1:
+        self.enter()
+        self.message_seq = self.seq
+        self.count.messages += 1
+        self.count.bytes += size
+        self.date(recv_ns)
+        try:
+            if size >= RELEASE_GIL_FROM:
+                with nogil:
+                    self.run(data, size)
+            else:
+                self.run(data, size)
+            self.dispatch()
+        finally:
+            self.batch += self.seq - self.message_seq
+            self.is_busy = False
+        return self.seq - self.message_seq
+
+    cdef int run(self, const uint8_t *data, size_t size) except -1 nogil:
+        cdef const uint8_t *p
+        cdef const uint8_t *end
+        cdef size_t written = 0
+        if self.inflate(data, size, &written) != JVQ_INFLATED:
+            return 0
+        self.count.inflated_bytes += written
+        p = self.text
+        end = p + written
+        self.text[written] = b"\n"      # the parsers stop here, whatever the text is
+        while p < end:
+            if p[0] != b"\n":
+                p = self.parse_row(p)
+            p += 1
+        return 0
+
+    cdef int inflate(self, const uint8_t *data, size_t size, size_t *written) except -1 nogil:
+        """Inflates into self.text, which keeps one byte free behind the text."""
+        cdef size_t consumed = 0
+        cdef size_t longest = self.max_inflated + 2     # one more than allowed, to see that it is too large
+        cdef int status
+        cdef uint8_t *larger
+        while True:
+            status = jvq_inflate(self.inflater, data, size, self.text, self.text_room - 1, written, &consumed)
+            if status != JVQ_INFLATE_ROOM or self.text_room >= longest:
+                break
+            larger = <uint8_t *>malloc(min(4 * self.text_room, longest))
+            if larger == NULL:
+                status = JVQ_INFLATE_MEMORY
+                break
+            free(self.text)
+            self.text = larger
+            self.text_room = min(4 * self.text_room, longest)
+        if status == JVQ_INFLATED and written[0] > self.max_inflated:
+            status = JVQ_INFLATE_ROOM
+        if status == JVQ_INFLATE_MEMORY:
+            with gil:
+                raise MemoryError("no memory to inflate a message")
+        if status != JVQ_INFLATED:
+            self.count.bad_messages[status] += 1
+        elif consumed < size:
+            self.count.inflate_trailing += 1
+        return status
+
+    cdef void date(self, int64_t recv_ns) noexcept nogil:
+        """Finds the day that this message's times belong to."""
+        cdef int64_t local
+        self.recv = recv_ns
+        self.message_flags = 0
+        self.latest = NEVER
+        if self.has_day:
+            self.midnight = self.day_start
+        elif recv_ns == 0:
+            self.midnight = -ZONE
+            self.message_flags = JVQ_NO_DATE
+        else:
+            self.latest = recv_ns + AHEAD
+            local = self.latest + ZONE
+            self.midnight = local - local % DAY - ZONE
+
+    cdef const uint8_t *parse_row(self, const uint8_t *row) except NULL nogil:
+        """Publishes the records of a row; returns its end."""
+        cdef const uint8_t *p = row
+        cdef int level
+        cdef uint64_t key = 0
+        cdef int length = 0, index
+        self.count.rows += 1
+        self.row_is_open = False
+        if p[0] != b"l" or p[1] != b"v":
+            return self.refuse_row(row)
+        if p[2] == b"2" and p[3] == b"_":
+            level = TRADES
+            p += 4
+        elif p[2] == b"1" and p[3] == b"_":
+            level = QUOTES
+            p += 4
+        elif p[2] == b"1" and p[3] == b"0" and p[4] == b"_":
+            level = DEPTHS
+            p += 5
+        else:
+            return self.refuse_row(row)
+        while p[length] != b"=":
+            if length == 8 or not is_code_byte(p[length]):
+                return self.refuse_row(row)
+            (<uint8_t *>&key)[length] = p[length]
+            length += 1
+        if length == 0:
+            return self.refuse_row(row)
+        p += length
+        index = self.find(key)
+        while True:
+            p = self.parse_record(p + 1, level, key, &index)
+            if p[0] == b"\n":
+                return p
+
+    cdef const uint8_t *parse_record(self, const uint8_t *text, int level, uint64_t key, int *index) except NULL nogil:
+        """Parses one record where it will stand on the tape, and publishes it. Returns its end."""
+        cdef const uint8_t *p = text
+        cdef jvq_ring *tape = self.tapes[level]
+        cdef AnyRecord first            # before the tape has its storage
+        cdef AnyRecord *record = &first
+        cdef Head *head
+        cdef uint32_t *flags
+        cdef Code *code = NULL
+        cdef Text *snapshot = NULL
+        cdef jvq_ring *history
+        cdef jvq_text name
+        cdef int64_t time_of_day = 0
+        cdef int status, bit
+
+        if self.pending[level] >= self.part[level]:
+            with gil:
+                self.dispatch()
+        if tape.storage != NULL:
+            record = <AnyRecord *>jvq_ring_claim(tape)
+        if level == TRADES:
+            status = jvq_parse_trade(&p, self.max_record, &record.trade, &time_of_day)
+            flags = &record.trade.flags
+        elif level == QUOTES:
+            status = jvq_parse_quote(&p, self.max_record, (<uint8_t *>&key)[0] == b"i", &self.lv1_order, &record.quote,
+                                     &time_of_day, &name)
+            flags = &record.quote.flags
+        else:
+            status = jvq_parse_depth(&p, self.max_record, &self.lv10_order, &record.depth, &time_of_day, &name)
+            flags = &record.depth.flags
+        if status != JVQ_OK:
+            return self.refuse_record(text, level, status)
+
+        head = <Head *>record
+        head.recv = self.recv
+        head.code = key
+        head.time = self.midnight + time_of_day
+        if head.time > self.latest:
+            head.time -= DAY
+        flags[0] |= self.message_flags
+        if self.judges_staleness and self.recv and self.recv - head.time > STALE_AFTER:
+            flags[0] |= JVQ_STALE
+
+        if index[0] >= 0:
+            code = &self.codes[index[0]]
+            if level == TRADES and code.marked and self.is_duplicate(code, record):
+                self.count.duplicates += 1
+                return p
+        else:
+            with gil:
+                index[0] = self.learn(key)
+            if index[0] >= 0:
+                code = &self.codes[index[0]]
+            else:
+                self.count.tape_only += 1
+        if code != NULL:
+            if level == TRADES:
+                code.traded = True
+                code.last_time = head.time
+                code.latest_time_of_day = max(code.latest_time_of_day, time_of_day)
+            else:
+                snapshot = &code.snapshot[level]
+                if snapshot.length == <size_t>(p - text) and memcmp(snapshot.data, text, snapshot.length) == 0:
+                    flags[0] |= JVQ_REPEAT
+                else:
+                    keep(snapshot, text, p - text, SNAPSHOT_ROOM)
+                if code.name.length != name.length or memcmp(code.name.data, name.start, name.length) != 0:
+                    keep(&code.name, name.start, name.length, 0)
+                    with gil:
+                        self.code_labels[index[0]] = (<const char *>name.start)[:name.length].decode("utf-8", "replace")
+
+        if flags[0]:
+            for bit in range(7):
+                self.count.flags[bit] += flags[0] >> bit & 1
+        if record == &first:
+            with gil:
+                self.tape(level).take()
+            self.count.storage_late += 1
+            record = <AnyRecord *>jvq_ring_claim(tape)
+            memcpy(record, &first, tape.itemsize)
+            head = <Head *>record
+        self.seq += 1
+        head.seq = self.seq
+        jvq_ring_publish(tape)
+        if code != NULL:
+            history = code.history[level]
+            if history != NULL:
+                if history.storage == NULL:
+                    with gil:
+                        (<Ring>(<list>self.histories[index[0]])[level]).take()
+                    self.count.storage_late += 1
+                jvq_ring_append(history, record)
+        if self.is_heard[level]:
+            self.await_callback(level, index[0], tape.head - 1)
+        return p
+
+    cdef const uint8_t *refuse_row(self, const uint8_t *row) noexcept nogil:
+        """Counts every record of a row whose head can't be read; returns the row's end."""
+        cdef const uint8_t *p = row
+        cdef int records = 1, reason
+        cdef bint has_level = False
+        cdef const uint8_t *equals = NULL
+        while p[0] != b"\n":
+            if equals == NULL:
+                has_level |= p[0] == b"_"
+                if p[0] == b"=":
+                    equals = p
+            records += p[0] == b"|"
+            p += 1
+        if equals == NULL or not has_level:
+            reason = JVQ_BAD_ROW
+        elif (starts_with(row, b"lv2_") or starts_with(row, b"lv1_") or starts_with(row, b"lv10_")):
+            reason = JVQ_BAD_CODE
+        else:
+            reason = JVQ_BAD_LEVEL
+        self.count.bad[reason] += records
+        self.keep_fault(reason, row, p)
+        return p
+
+    cdef const uint8_t *refuse_record(self, const uint8_t *text, int level, int reason) noexcept nogil:
+        cdef const uint8_t *end = text
+        cdef int fields = (JVQ_TRADE_FIELDS if level == TRADES else
+                           JVQ_QUOTE_FIELDS if level == QUOTES else JVQ_DEPTH_FIELDS)
+        while end[0] != b"|" and end[0] != b"\n":
+            end += 1
+        reason = jvq_fault(text, end, self.max_record, fields, reason)
+        self.count.bad[reason] += 1
+        self.keep_fault(reason, text, end)
+        return end
+
+    cdef void keep_fault(self, int reason, const uint8_t *start, const uint8_t *end) noexcept nogil:
+        cdef Fault *fault = &self.faults[self.fault_count % FAULTS_KEPT]
+        fault.reason = reason
+        fault.length = min(<size_t>(end - start), <size_t>FAULT_BYTES)
+        memcpy(fault.data, start, fault.length)
+        self.fault_count += 1
+
+    # --- duplicates after a gap ------------------------------------------------------------------------------------
+
+    cdef jvq_ring *store_of(self, Code *code) noexcept nogil:
+        """Where this code's trades are looked up: its history, or the tape where histories are off."""
+        return code.history[TRADES] if code.history[TRADES] != NULL else self.tapes[TRADES]
+
+    cdef bint is_duplicate(self, Code *code, const void *record) noexcept nogil:
+        """Whether this trade of a marked code came before the gap already."""
+        cdef const jvq_trade *trade = <const jvq_trade *>record
+        cdef const jvq_trade *held
+        cdef jvq_ring *store = self.store_of(code)
+        cdef uint64_t first = store.head - store.capacity if store.head > store.capacity else 0
+        cdef uint64_t i
+        cdef int64_t time_of_day = of_day(trade.time)
+        cdef int64_t oldest = NEVER     # held from before the gap
+        cdef bint is_candidate = not trade.flags & JVQ_ID_TEXT and time_of_day <= code.latest_time_of_day
+
+        if is_candidate and first < code.gap_head:
+            held = <const jvq_trade *>jvq_ring_at(store, first, store.head)
+            for i in range(code.gap_head - first):
+                if (<const Head *>&held[i]).code != code.key:
+                    continue
+                if oldest == NEVER:
+                    oldest = of_day(held[i].time)
+                if (held[i].id == trade.id and held[i].price == trade.price and held[i].volume == trade.volume
+                        and of_day(held[i].time) == time_of_day):
+                    return True
+        if trade.time - code.gap_time > MARK_ENDS_AFTER:
+            code.marked = False
+        elif is_candidate and first > 0 and time_of_day <= oldest:
+            self.count.maybe_duplicate += 1
+        return False
+
+    # --- callbacks ---------------------------------------------------------------------------------------------------
+
+    cdef int await_callback(self, int level, int index, uint64_t record) except -1 nogil:
+        """Adds a published record to its row's batch."""
+        cdef Segment *segment
+        cdef Segment *larger
+        if not self.row_is_open:
+            if self.segment_count == self.segment_room:
+                self.segment_room = max(2 * self.segment_room, <size_t>64)
+                larger = <Segment *>realloc(self.segments, self.segment_room * sizeof(Segment))
+                if larger == NULL:
+                    with gil:
+                        raise MemoryError("no memory for the callbacks of a message")
+                self.segments = larger
+            segment = &self.segments[self.segment_count]
+            segment.level = level
+            segment.code = index
+            segment.first = record
+            segment.count = 0
+            self.segment_count += 1
+            self.row_is_open = True
+        self.segments[self.segment_count - 1].count += 1
+        self.pending[level] += 1
+        return 0
+
+    cdef int dispatch(self) except -1:
+        """Calls the handlers for all that was published and not dispatched yet."""
+        cdef size_t i
+        cdef Segment segment
+        cdef object batch, code
+        cdef object hook = self.first_record
+        try:
+            if hook is not None and self.seq > self.message_seq:
+                self.first_record = None
+                self.call((hook,), "first_record", (self.recv,))
+            for i in range(self.segment_count):
+                segment = self.segments[i]
+                batch = self.tape(segment.level).view(segment.first, segment.count)
+                code = (self.code_names[segment.code] if segment.code >= 0 else
+                        batch["code"][0].decode("ascii"))
+                self.call(self.handlers(segment.level), HANDLER_NAMES[segment.level], (code, batch))
+        finally:
+            self.segment_count = 0
+            self.pending[0] = self.pending[1] = self.pending[2] = 0
+            self.row_is_open = False
+        return 0
+
+    cdef int call(self, tuple handlers, str where, tuple arguments) except -1:
+        for handler in handlers:
+            try:
+                handler(*arguments)
+            except Exception as error:
+                self.report(error, where)
+        return 0
+
+    cdef int report(self, object error, str where) except -1:
+        self.count.callback_errors += 1
+        if not self.error_handlers:
+            logger.error("%s raised %s", where, type(error).__name__, exc_info=error)
+        for handler in self.error_handlers:
+            try:
+                handler(error, where)
+            except Exception as second:
+                self.count.callback_errors += 1
+                logger.error("on_error raised %s while told of one from %s", type(second).__name__, where,
+                             exc_info=second)
+        return 0
+
+    cdef tuple handlers(self, int level):
+        return (self.trade_handlers if level == TRADES else
+                self.quote_handlers if level == QUOTES else self.depth_handlers)
+
+    cdef Ring tape(self, int level):
+        return self.trades if level == TRADES else self.quotes if level == QUOTES else self.depths
+
+    # --- codes ---------------------------------------------------------------------------------------------------------
+
+    cdef int find(self, uint64_t key) noexcept nogil:
+        """The index of a code, or -1."""
+        cdef uint64_t slot = hash_of(key) & self.slot_mask
+        while self.slots[slot] >= 0:
+            if self.codes[self.slots[slot]].key == key:
+                return self.slots[slot]
+            slot = (slot + 1) & self.slot_mask
+        return -1
+
+    cdef int learn(self, uint64_t key) except -2:
+        """Makes an entry for a code; -1 where there is no room. Its histories take their storage later."""
+        cdef int index = self.code_count, level
+        cdef uint64_t slot
+        cdef Code *code
+        cdef list rings = [None, None, None]
+        if index == self.max_codes:
+            return -1
+        code = &self.codes[index]
+        code.key = key
+        code.latest_time_of_day = -1
+        for level in range(3):
+            if self.history_length[level]:
+                rings[level] = Ring(DTYPES[LEVELS[level]], self.history_length[level], "history")
+                code.history[level] = &(<Ring>rings[level]).ring
+        self.code_names.append((<const char *>&key)[:8].rstrip(b"\0").decode("ascii"))
+        self.code_labels.append(None)
+        self.histories.append(rings)
+        self.code_count += 1
+        slot = hash_of(key) & self.slot_mask
+        while self.slots[slot] >= 0:
+            slot = (slot + 1) & self.slot_mask
+        self.slots[slot] = index
+        return index
+
+    cdef int index_of(self, code) except -2:
+        return self.find(key_of(code)) if isinstance(code, str) and is_code(code) else -1
+
+
+def struct_layout():
+    """Offset and size of each field of the C structs, and under "" the whole size: what the dtypes must equal."""
+    cdef AnyRecord r
+    cdef char *base = <char *>&r
+    shared = {"seq": (<char *>&r.trade.seq - base, sizeof(r.trade.seq)),
+              "time": (<char *>&r.trade.time - base, sizeof(r.trade.time)),
+              "recv": (<char *>&r.trade.recv - base, sizeof(r.trade.recv)),
+              "code": (<char *>&r.trade.code - base, sizeof(r.trade.code))}
+    return {
+        "TRADE": shared | {
+            "id": (<char *>&r.trade.id - base, sizeof(r.trade.id)),
+            "price": (<char *>&r.trade.price - base, sizeof(r.trade.price)),
+            "volume": (<char *>&r.trade.volume - base, sizeof(r.trade.volume)),
+            "flags": (<char *>&r.trade.flags - base, sizeof(r.trade.flags)),
+            "": (0, sizeof(jvq_trade)),
+        },
+        "QUOTE": shared | {
+            "price": (<char *>&r.quote.price - base, sizeof(r.quote.price)),
+            "change": (<char *>&r.quote.change - base, sizeof(r.quote.change)),
+            "amount": (<char *>&r.quote.amount - base, sizeof(r.quote.amount)),
+            "volume": (<char *>&r.quote.volume - base, sizeof(r.quote.volume)),
+            "flags": (<char *>&r.quote.flags - base, sizeof(r.quote.flags)),
+            "bid_price": (<char *>&r.quote.bid_price - base, sizeof(r.quote.bid_price)),
+            "bid_volume": (<char *>&r.quote.bid_volume - base, sizeof(r.quote.bid_volume)),
+            "ask_price": (<char *>&r.quote.ask_price - base, sizeof(r.quote.ask_price)),
+            "ask_volume": (<char *>&r.quote.ask_volume - base, sizeof(r.quote.ask_volume)),
+            "": (0, sizeof(jvq_quote)),
+        },
+        "DEPTH": shared | {
+            "price": (<char *>&r.depth.price - base, sizeof(r.depth.price)),
+            "last_close": (<char *>&r.depth.last_close - base, sizeof(r.depth.last_close)),
+            "amount": (<char *>&r.depth.amount - base, sizeof(r.depth.amount)),
+            "volume": (<char *>&r.depth.volume - base, sizeof(r.depth.volume)),
+            "change": (<char *>&r.depth.change - base, sizeof(r.depth.change)),
+            "flags": (<char *>&r.depth.flags - base, sizeof(r.depth.flags)),
+            "bid_price": (<char *>&r.depth.bid_price - base, sizeof(r.depth.bid_price)),
+            "bid_volume": (<char *>&r.depth.bid_volume - base, sizeof(r.depth.bid_volume)),
+            "ask_price": (<char *>&r.depth.ask_price - base, sizeof(r.depth.ask_price)),
+            "ask_volume": (<char *>&r.depth.ask_volume - base, sizeof(r.depth.ask_volume)),
+            "": (0, sizeof(jvq_depth)),
+        },
+    }
+
+
+cdef inline bint is_code_byte(uint8_t byte) noexcept nogil:
+    return b"0" <= byte <= b"9" or b"a" <= (byte | 0x20) <= b"z" or byte == b"."
+
+
+cdef inline bint starts_with(const uint8_t *text, const char *prefix) noexcept nogil:
+    while prefix[0] and text[0] == <uint8_t>prefix[0]:
+        text += 1
+        prefix += 1
+    return prefix[0] == 0
+
+
+cdef inline uint64_t hash_of(uint64_t key) noexcept nogil:
+    # Fibonacci hashing; the high bits are the mixed ones
+    return (key * <uint64_t>0x9E3779B97F4A7C15) >> 32
+
+
+cdef inline int64_t of_day(int64_t time) noexcept nogil:
+    cdef int64_t rest = (time + ZONE) % DAY
+    return rest + DAY if rest < 0 else rest
+
+
+cdef inline void keep(Text *text, const uint8_t *data, size_t length, size_t least_room) noexcept nogil:
+    """Remembers bytes. Without memory for them nothing is remembered."""
+    cdef uint8_t *larger
+    if length > text.room or text.data == NULL:
+        larger = <uint8_t *>realloc(text.data, max(length, least_room, <size_t>1))
+        if larger == NULL:
+            text.length = 0
+            return
+        text.data = larger
+        text.room = max(length, least_room, <size_t>1)
+    memcpy(text.data, data, length)
+    text.length = length
+
+
+cdef bint is_code(str name):
+    return 1 <= len(name) <= 8 and all([ord(letter) < 128 and is_code_byte(ord(letter)) for letter in name])
+
+
+cdef uint64_t key_of(str name):
+    cdef uint64_t key = 0
+    cdef bytes raw = name.encode("ascii")
+    memcpy(&key, <const char *>raw, len(raw))
+    return key
+
+
+cdef tuple split_subscription(subscription):
+    cdef int level
+    if isinstance(subscription, str):
+        for level in range(3):
+            if subscription.startswith(PREFIXES[level]) and is_code(subscription[len(PREFIXES[level]):]):
+                return level, subscription[len(PREFIXES[level]):]
+    raise ValueError(f"{subscription!r} is no subscription: level lv1, lv2 or lv10, an underscore and a code of 1 to 8 "
+                     "letters, digits and dots, such as 'lv2_600519'")
+
+
+cdef check_limit(str name, value, least, most):
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, not {value!r}")
+
+
+cdef dict by_level(str name, value, dict meant, int least):
+    """The records of each level that a setting means: a number for all, or a dict by level."""
+    if isinstance(value, dict):
+        unknown = set(value) - set(LEVELS)
+        if unknown:
+            raise ValueError(f"{name} has no level {sorted(unknown)[0]!r}; the levels are {', '.join(LEVELS)}")
+        meant = meant | value
+    for level in LEVELS:
+        check_limit(f"{name} of {level}", meant[level], least, 1 << 32)
+    return meant
+
+
+cdef dict capacity_by_level(capacity):
+    return {level: DEFAULT_CAPACITY if isinstance(capacity, dict) else capacity for level in LEVELS}
+
+
+cdef dict history_by_level(history):
+    """Quotes come less often than trades, depths are larger: fewer of them are kept."""
+    if isinstance(history, dict):
+        history = DEFAULT_HISTORY
+    return {level: max(history // share, 1) if history > 0 else history
+            for level, share in zip(LEVELS, (1, 4, 16))}
+
+
+cdef int force(jvq_order *order, str name, value, dict orders) except -1:
+    if value != "auto":
+        if value not in orders:
+            raise ValueError(f"{name} must be 'auto' or one of {', '.join(map(repr, orders))}, not {value!r}")
+        order.second = orders[value]
+        order.settled = order.forced = True
+    return 0
+
+
+cdef str source_of(const jvq_order *order):
+    return "forced" if order.forced else "detected" if order.settled else "default"
+
+
+cdef as_date(day):
+    if day is None:
+        return None
+    if isinstance(day, datetime.datetime):
+        day = day.date()
+    if isinstance(day, str):
+        try:
+            day = datetime.date.fromisoformat(day)
+        except ValueError:
+            raise ValueError(f"trading_day must be 'YYYY-MM-DD', not {day!r}") from None
+    if not isinstance(day, datetime.date):
+        raise TypeError(f"trading_day must be 'YYYY-MM-DD', a date or None, not {type(day).__name__}")
+    if not 1970 <= day.year < 2116:
+        raise ValueError(f"trading_day {day} is outside 1970 to 2115")
+    return day
+
+
+cdef tuple as_handlers(str name, handlers):
+    if handlers is None:
+        return ()
+    several = (handlers,) if callable(handlers) else tuple(handlers)
+    for handler in several:
+        if not callable(handler):
+            raise TypeError(f"{name} takes callables, not {type(handler).__name__}")
+    return several

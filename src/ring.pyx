@@ -1,0 +1,184 @@
+"""Preallocated numpy storage with one writer and any number of readers that never make it wait."""
+
+cimport cython
+cimport numpy as np
+from libc.string cimport memcpy
+
+import numpy
+
+__all__ = ["Ring"]
+
+np.import_array()
+
+cdef extern from "atomics.h" nogil:
+    uint64_t jvq_load_acquire(const uint64_t *p)
+    void jvq_fence_acquire()
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewFromDescr(void *subtype, np.dtype descr, int nd, np.npy_intp *dims, np.npy_intp *strides,
+                                void *data, int flags, object obj)
+
+cdef extern from "Python.h":
+    void Py_INCREF(object)
+
+cdef enum:
+    CACHE_LINE = 64
+    COPY_WITHOUT_GIL = 65536    # bytes; below, giving up the GIL costs more than the copy
+
+cdef uint64_t MAX_CAPACITY = 1 << 40
+
+
+@cython.final
+cdef class Ring:
+    """The last ``capacity`` records of one dtype, in memory that is taken once.
+
+    Parameters
+    ----------
+    dtype: a numpy dtype, normally TRADE, QUOTE or DEPTH.
+    capacity: records that stay readable. A tape rounds it up to a power of two.
+    layout: "tape" writes each record twice, capacity slots apart; "history" writes it once, and moves its last half to
+        the front whenever its 2 * capacity slots are full. Either way any run of records is contiguous.
+
+    One thread writes. ``last`` and ``since`` hand out views and belong to that thread (callbacks run there);
+    ``head``, ``claimed`` and ``copy_since`` may be used from any thread. A view is read-only, keeps the storage alive
+    and is good until the writer laps it, that is until ``capacity`` further records were published: copy what you keep.
+    """
+
+    def __init__(self, dtype, capacity, layout="tape"):
+        self.dtype = numpy.dtype(dtype)
+        if layout not in ("tape", "history"):
+            raise ValueError(f"layout must be 'tape' or 'history', not {layout!r}")
+        if not 1 <= capacity <= MAX_CAPACITY:
+            raise ValueError(f"capacity must be from 1 to 2**40 records, not {capacity!r}")
+        if self.dtype.itemsize == 0 or self.dtype.hasobject:
+            raise ValueError(f"records of {self.dtype!r} can't stand in a ring")
+        self.ring.is_tape = layout == "tape"
+        self.ring.capacity = 1 << (capacity - 1).bit_length() if layout == "tape" else capacity
+        self.ring.itemsize = self.dtype.itemsize
+
+    @property
+    def layout(self):
+        """"tape" or "history"."""
+        return "tape" if self.ring.is_tape else "history"
+
+    @property
+    def head(self):
+        """Records ever published. Any thread."""
+        return jvq_load_acquire(&self.ring.head)
+
+    @property
+    def claimed(self):
+        """``head``, or one more from before the writer touches the next slot until it is published. Any thread."""
+        return jvq_load_acquire(&self.ring.claimed)
+
+    @property
+    def capacity(self):
+        """Records that stay readable."""
+        return self.ring.capacity
+
+    @property
+    def nbytes(self):
+        """Bytes of storage held: 2 * capacity * itemsize, or 0 before the storage was taken."""
+        return jvq_ring_bytes(&self.ring) if self.ring.storage != NULL else 0
+
+    def __len__(self):
+        return min(self.ring.head, self.ring.capacity)
+
+    def __repr__(self):
+        return f"Ring({self.layout}, head={self.head}, capacity={self.capacity})"
+
+    def reserve(self):
+        """Takes the storage now instead of at the first record. Raises MemoryError; writer's thread."""
+        self.take()
+
+    def last(self, n):
+        """The newest ``n`` records, oldest first, as a view; all there are where that is fewer. Writer's thread."""
+        if n < 0:
+            raise ValueError(f"last() takes a number of records from 0, not {n}")
+        cdef uint64_t count = min(n, self.ring.head, self.ring.capacity)
+        return self.view(self.ring.head - count, count)
+
+    def since(self, cursor):
+        """Records from number ``cursor`` on: ``(records, cursor, lost)``. Writer's thread.
+
+        ``records`` is a view of what is still there, the new ``cursor`` is for the next call (begin with 0, or with
+        ``head`` for news only), ``lost`` counts the records that were overwritten before they were read.
+        ValueError where the cursor is negative or ahead of ``head``.
+        """
+        cdef uint64_t head = self.ring.head
+        cdef uint64_t asked = self.check(cursor, head)
+        cdef uint64_t first = oldest(asked, head, self.ring.capacity)
+        return self.view(first, head - first), head, first - asked
+
+    def copy_since(self, cursor):
+        """As ``since``, but a copy that no writer changes any more. Any thread."""
+        cdef uint64_t head = jvq_load_acquire(&self.ring.head)
+        cdef uint64_t asked = self.check(cursor, head)
+        cdef uint64_t first = oldest(asked, head, self.ring.capacity)
+        cdef uint64_t sound
+        cdef np.ndarray copy = numpy.empty(head - first, self.dtype)
+        cdef size_t size = (head - first) * self.ring.itemsize
+        cdef void *target = np.PyArray_DATA(copy)
+        cdef const uint8_t *source
+        if size:
+            source = jvq_ring_at(&self.ring, first, head)
+            if size < COPY_WITHOUT_GIL:
+                memcpy(target, source, size)
+            else:
+                with nogil:
+                    memcpy(target, source, size)
+        jvq_fence_acquire()
+        # what the writer may have touched in the meantime is lost, however it looks
+        sound = oldest(first, jvq_load_acquire(&self.ring.claimed), self.ring.capacity)
+        sound = min(sound, head)
+        return copy[sound - first:], head, sound - asked
+
+    def append(self, records):
+        """Publishes records (an array of the ring's dtype, one or many) one by one. Writer's thread.
+
+        TypeError where the dtype is another one.
+        """
+        cdef np.ndarray array = numpy.ascontiguousarray(records).reshape(-1)
+        cdef const uint8_t *record = <const uint8_t *>np.PyArray_DATA(array)
+        cdef Py_ssize_t i, count = array.shape[0]
+        if array.dtype != self.dtype:
+            raise TypeError(f"this ring holds records of {self.dtype}, not of {array.dtype}")
+        self.take()
+        for i in range(count):
+            jvq_ring_append(&self.ring, record + i * self.ring.itemsize)
+
+    cdef uint64_t check(self, cursor, uint64_t head) except? 0:
+        if not 0 <= cursor <= head:
+            raise ValueError(f"cursor {cursor} is outside this ring: {head} records were published so far")
+        return cursor
+
+    cdef int take(self) except -1:
+        """Storage aligned to cache lines, zeroed and touched: a first touch on the data path costs microseconds."""
+        if self.ring.storage != NULL:
+            return 0
+        cdef np.ndarray memory = numpy.empty(jvq_ring_bytes(&self.ring) + CACHE_LINE, numpy.uint8)
+        memory.fill(0)
+        cdef size_t address = <size_t>np.PyArray_DATA(memory)
+        memory.flags.writeable = False      # else a view of it could be made writable
+        self.memory = memory
+        self.ring.storage = <uint8_t *>((address + CACHE_LINE - 1) & ~<size_t>(CACHE_LINE - 1))
+        return 0
+
+    cdef ndarray view(self, uint64_t first, uint64_t count):
+        cdef np.npy_intp length = count
+        cdef np.ndarray view
+        if count == 0:
+            view = numpy.empty(0, self.dtype)
+            view.flags.writeable = False
+            return view
+        Py_INCREF(self.dtype)       # PyArray_NewFromDescr takes one over
+        view = PyArray_NewFromDescr(<void *>numpy.ndarray, self.dtype, 1, &length, NULL,
+                                    <void *>jvq_ring_at(&self.ring, first, self.ring.head),
+                                    np.NPY_ARRAY_C_CONTIGUOUS | np.NPY_ARRAY_ALIGNED, None)
+        np.set_array_base(view, self.memory)
+        return view
+
+
+cdef inline uint64_t oldest(uint64_t cursor, uint64_t head, uint64_t capacity) noexcept nogil:
+    """The first record from ``cursor`` on that is among the last ``capacity`` before ``head``."""
+    return head - capacity if head > capacity and cursor < head - capacity else cursor
