@@ -1,0 +1,194 @@
+"""The vendor's allocation service: which server to connect to."""
+
+import json
+import time
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import requests
+
+from jvq_fast.errors import AllocationError, AllocationRefusedError
+from jvq_fast.redact import Secret, guard_http_logs, redact
+
+SERVICE = "http://jvquant.com/query/server"
+PATH = "/query/server"
+MAX_REPLY = 64 * 1024
+_SHOWN = 200
+
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_PORTS = {"ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """A market-data server. `str()` is fit to be shown: it leaves out the query."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+    query: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return redact(f"{self.scheme}://{host}:{self.port}{self.path}")
+
+    __repr__ = __str__
+
+    def url(self, token: Secret) -> str:
+        """The URL to connect to, with the token in it: for the one call that needs it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        query = urlencode([*self.query, ("token", token.reveal())])
+        return f"{self.scheme}://{host}:{self.port}{self.path}?{query}"
+
+
+def parse_server(text: str) -> ServerAddress:
+    """Read `host:port`, with or without a scheme, path, query or trailing slash. ValueError names the input.
+
+    A token in the query is left out: the feed's own takes its place.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a server is a str, not {type(text).__name__}")
+    address = _read_server(text.strip())
+    shown = redact(text.partition("?")[0])[:_SHOWN]
+    del text
+    if address is None:
+        raise ValueError(f"not a server: {shown!r}; it should read like 'ws://1.2.3.4:21966'")
+    return address
+
+
+def _read_server(text: str) -> ServerAddress | None:
+    if not text.isprintable() or " " in text:
+        return None
+    try:
+        parts = urlsplit(text if "://" in text else f"ws://{text}")
+        scheme = _SCHEMES.get(parts.scheme)
+        host, port = parts.hostname, parts.port
+        query = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:
+        return None
+    if scheme is None or not host or port == 0 or "@" in parts.netloc or parts.fragment:
+        return None
+    path = "" if parts.path == "/" else quote(parts.path, safe="/%:@!$&'()*+,;=~-._")
+    return ServerAddress(
+        scheme, host, port or _PORTS[scheme], path, tuple((k, v) for k, v in query if k.lower() != "token")
+    )
+
+
+def service_url(text: str | None) -> str:
+    """The address of an allocation service: the vendor's for None; `http://host:port` gets `/query/server` appended.
+
+    ValueError names the input.
+    """
+    if text is None:
+        return SERVICE
+    if not isinstance(text, str):
+        raise TypeError(f"allocation is a str, not {type(text).__name__}")
+    url = _read_service(text.strip())
+    shown = redact(text.partition("?")[0])[:_SHOWN]
+    del text
+    if url is None:
+        raise ValueError(f"not an allocation service: {shown!r}; it should read like 'http://host:port'")
+    return url
+
+
+def _read_service(text: str) -> str | None:
+    if not text.isprintable() or " " in text:
+        return None
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        return None
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        return None
+    return f"{parts.scheme}://{parts.netloc}{PATH if parts.path in ('', '/') else parts.path}"
+
+
+def allocate(
+    token: Secret, market: str = "ab", kind: str = "websocket", *, service: str = SERVICE, timeout: float = 10.0
+) -> str:
+    """Ask the service for a server, as text. Blocks, for about `timeout` seconds at most.
+
+    `kind` is "websocket", "trade" or "sql". One request: no redirect is followed, nothing is tried twice; proxies come
+    from the environment. AllocationRefusedError when the service says no, else AllocationError.
+    """
+    guard_http_logs()
+    outcome = _ask(token, market, kind, service, timeout)
+    # Raised here and not where it arose: the frames there hold the token, and tracebacks show frames.
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def _ask(token: Secret, market: str, kind: str, service: str, timeout: float) -> str | BaseException:
+    deadline = time.monotonic() + timeout
+    try:
+        with requests.Session() as session:
+            with session.get(
+                service,
+                params={"market": market, "type": kind, "token": token.reveal()},
+                headers={"Accept-Encoding": "identity"},
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                body = b""
+                for chunk in response.iter_content(4096):
+                    body += chunk
+                    if len(body) > MAX_REPLY:
+                        return AllocationError(f"the allocation service sent more than {MAX_REPLY} bytes")
+                    if time.monotonic() > deadline:
+                        return AllocationError(f"the allocation service sent no whole reply within {timeout:g} s")
+                return _judge(response.status_code, body)
+    except requests.Timeout:
+        return AllocationError(f"the allocation service did not reply within {timeout:g} s")
+    except requests.RequestException as error:
+        return AllocationError(f"the allocation service can't be reached: {_cause(error)}")
+    except Exception as error:
+        # urllib3 lets some faults of a reply through as they are.
+        return AllocationError(f"the allocation service's reply can't be read: {type(error).__name__}")
+    except BaseException as error:
+        return type(error)()
+
+
+def _judge(status: int, body: bytes) -> str | AllocationError:
+    try:
+        reply = json.loads(body)
+    except (ValueError, RecursionError):
+        reply = None
+    if not isinstance(reply, dict):
+        if status != requests.codes.ok:
+            return AllocationError(f"the allocation service answered with HTTP status {status}")
+        return AllocationError("the allocation service's reply is not a JSON object")
+    code = reply.get("code")
+    if code is None and status != requests.codes.ok:
+        return AllocationError(f"the allocation service answered with HTTP status {status}")
+    if code in ("0", 0) and code is not False:
+        server = reply.get("server")
+        if isinstance(server, str) and server.strip():
+            return server.strip()
+        return AllocationError("the allocation service's reply names no server")
+    message = reply.get("message") or reply.get("msg") or ""
+    return AllocationRefusedError(_shown(code), _shown(message))
+
+
+def _shown(value: object) -> str:
+    return redact(str(value))[:_SHOWN]
+
+
+def _cause(error: BaseException) -> str:
+    """What the system said, without what the libraries put around it: they put the URL there."""
+    seen: list[BaseException] = []
+    queue: list[object] = [error]
+    while queue:
+        one = queue.pop(0)
+        if not isinstance(one, BaseException) or one in seen:
+            continue
+        seen.append(one)
+        if isinstance(one, OSError) and one.strerror:
+            return redact(str(one.strerror))
+        queue += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
+    return type(error).__name__

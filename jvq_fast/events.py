@@ -1,0 +1,59 @@
+"""What a feed tells besides data: its events and who listens to them."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jvq_fast.decoder import Decoder
+
+NAMES = ("on_connect", "on_disconnect", "on_gap", "on_text")
+_log = logging.getLogger("jvq_fast")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Data may be missing between `start` and `end`, both ns since the epoch UTC, by arrival.
+
+    `start` is the arrival of the last message before the connection was lost (its opening where none had come), `end`
+    that of the first message with records after it. `codes` are the subscriptions in force when it was lost.
+    """
+
+    start: int
+    end: int
+    reason: str
+    codes: tuple[str, ...]
+
+
+class Events:
+    """Calls handlers in the order they came; one that raises is counted and reported, and the next one is called."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._handlers: dict[str, tuple[Callable[..., Any], ...]] = dict.fromkeys(NAMES, ())
+        self.errors = 0
+
+    def add(self, name: str, handler: Callable[..., Any]) -> None:
+        if not callable(handler):
+            raise TypeError(f"{name} takes a callable, not {handler!r}")
+        self._handlers[name] += (handler,)
+
+    def tell(self, name: str, *arguments: object) -> None:
+        for handler in self._handlers[name]:
+            try:
+                handler(*arguments)
+            except Exception as error:
+                self.errors += 1
+                self.report(error, name)
+
+    def report(self, error: Exception, where: str) -> None:
+        """To the handlers of `on_error`, which are the decoder's; to the log where there are none."""
+        handlers = self._decoder.on_error
+        if not handlers:
+            _log.error("%s: %s: %s", where, type(error).__name__, error, exc_info=error if where in NAMES else None)
+        for handler in handlers:
+            try:
+                handler(error, where)
+            except Exception:
+                self.errors += 1
+                _log.exception("a handler of on_error failed")

@@ -1,0 +1,116 @@
+"""Tokens that do not show: not in a repr, a message, a traceback or a log."""
+
+import logging
+import re
+import threading
+import weakref
+from collections.abc import MutableMapping
+from typing import Any, NoReturn
+
+BLOT = "***"
+
+_known: "weakref.WeakSet[Secret]" = weakref.WeakSet()
+_known_lock = threading.Lock()
+
+
+class Secret:
+    """A token. Its repr and str are `Secret(***)`; `reveal()` is the text, for the line that sends it.
+
+    Made by `read`. From the moment it exists, `redact` blots it out wherever it stands.
+    """
+
+    __slots__ = ("__weakref__", "_pattern", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        # Each character as itself or percent-encoded, in any mixture: a server may echo either.
+        self._pattern = re.compile("".join(f"(?:{re.escape(c)}|%{ord(c):02x})" for c in text), re.IGNORECASE)
+        with _known_lock:
+            _known.add(self)
+
+    @classmethod
+    def read(cls, text: object) -> "Secret | TypeError | ValueError":
+        """A Secret of the text, or the error to raise where the text is out of sight: it can't be a token.
+
+        That is: empty, or anything but printable ASCII without blanks.
+        """
+        if isinstance(text, cls):
+            return text
+        if not isinstance(text, str):
+            return TypeError(f"a token is a str, not {type(text).__name__}")
+        if not text or not text.isascii() or not text.isprintable() or " " in text:
+            return ValueError("a token is a text of printable ASCII without blanks, and not empty")
+        return cls(text)
+
+    def reveal(self) -> str:
+        """The token itself."""
+        return self._text
+
+    def blot(self, text: str) -> str:
+        """The text without this token, percent-encoded or not."""
+        return self._pattern.sub(BLOT, text)
+
+    def __repr__(self) -> str:
+        return f"Secret({BLOT})"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not for pickling")
+
+
+def redact(text: str) -> str:
+    """The text without any token that is known at this moment. From any thread."""
+    with _known_lock:
+        secrets = list(_known)
+    for secret in secrets:
+        text = secret.blot(text)
+    return text
+
+
+class RedactingFilter(logging.Filter):
+    """Blots tokens out of a logger's records, tracebacks included; never drops one."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        try:
+            message = record.getMessage()
+        except Exception:
+            message = f"{record.msg} {record.args}"
+        clean = redact(message)
+        if clean != message:
+            record.msg, record.args = clean, ()
+        if record.exc_info:
+            # A handler that formats it by itself could show local variables, so only the text goes on.
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+            record.exc_info = None
+        return True
+
+
+# The loggers of urllib3 that write the path, the token included, at DEBUG.
+_LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.poolmanager", "urllib3.util.retry")
+_FILTER = RedactingFilter()
+
+
+def guard_http_logs() -> None:
+    """Put the redacting filter on the HTTP client's loggers, once; nothing else about them changes."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_FILTER)
+
+
+class QuietLogger(logging.LoggerAdapter[logging.Logger]):
+    """For a library that logs secrets at its own levels below DEBUG: those are off, the rest is redacted."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__(logger, {})
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+        return level >= logging.DEBUG and super().isEnabledFor(level)
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if not self.isEnabledFor(level):
+            return
+        kwargs.pop("exc_info", None)
+        super().log(level, "%s", redact(str(msg) % args if args else str(msg)), **kwargs)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, kwargs
