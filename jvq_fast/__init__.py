@@ -1,17 +1,54 @@
-"""jvQuant's compressed market feed as typed numpy records in preallocated ring buffers."""
+"""jvQuant's compressed market feed as typed numpy records in preallocated ring buffers.
+
+``Decoder`` turns messages into records, ``Ring`` holds them, ``Feed`` brings the messages, ``replay`` brings recorded
+ones. The wire and the units of every field are described in ``docs/``.
+"""
 
 from jvq_fast import _picows
 
-import importlib as _importlib
-import importlib.util as _util
+_picows.check()
 
-if _util.find_spec("jvq_fast._built_with"):
-    _picows.check()
+from jvq_fast.capture import replay
+from jvq_fast.decoder import Decoder
+from jvq_fast.errors import (
+    AllocationError,
+    AllocationRefusedError,
+    CaptureError,
+    CaptureWarning,
+    ConnectError,
+    ConnectionLimitError,
+    HandshakeError,
+    JvqError,
+    NotConnectedError,
+    RequestTimeoutError,
+    ServerError,
+)
+from jvq_fast.feed import Feed, Gap
+from jvq_fast.records import DEPTH, QUOTE, TRADE, Flag
+from jvq_fast.ring import Ring
 
 __version__ = "0.1.0"
 
-for _name in ("records", "ring", "decoder", "errors", "capture", "feed"):
-    if _util.find_spec("jvq_fast." + _name):
-        _module = _importlib.import_module("jvq_fast." + _name)
-        for _each in getattr(_module, "__all__", [n for n in vars(_module) if n[0].isupper() or n == "replay"]):
-            globals()[_each] = getattr(_module, _each)
+__all__ = [
+    "DEPTH",
+    "QUOTE",
+    "TRADE",
+    "AllocationError",
+    "AllocationRefusedError",
+    "CaptureError",
+    "CaptureWarning",
+    "ConnectError",
+    "ConnectionLimitError",
+    "Decoder",
+    "Feed",
+    "Flag",
+    "Gap",
+    "HandshakeError",
+    "JvqError",
+    "NotConnectedError",
+    "RequestTimeoutError",
+    "Ring",
+    "ServerError",
+    "__version__",
+    "replay",
+]

@@ -75,13 +75,8 @@ def _read_server(text: str) -> ServerAddress | None:
     )
 
 
-def service_url(text: str | None) -> str:
-    """The address of an allocation service: the vendor's for None; `http://host:port` gets `/query/server` appended.
-
-    ValueError names the input.
-    """
-    if text is None:
-        return SERVICE
+def service_url(text: str) -> str:
+    """The URL of an allocation service: `http://host:port` gets `/query/server` appended. ValueError names the input."""
     if not isinstance(text, str):
         raise TypeError(f"allocation is a str, not {type(text).__name__}")
     url = _read_service(text.strip())
@@ -110,7 +105,7 @@ def _read_service(text: str) -> str | None:
 def allocate(
     token: Secret, market: str = "ab", kind: str = "websocket", *, service: str = SERVICE, timeout: float = 10.0
 ) -> str:
-    """Ask the service for a server, as text. Blocks, for about `timeout` seconds at most.
+    """Ask the service for a server, as text. Blocks: `timeout` in seconds is for each wait, and for the reply's body.
 
     `kind` is "websocket", "trade" or "sql". One request: no redirect is followed, nothing is tried twice; proxies come
     from the environment. AllocationRefusedError when the service says no, else AllocationError.
@@ -136,7 +131,8 @@ def _ask(token: Secret, market: str, kind: str, service: str, timeout: float) ->
                 stream=True,
             ) as response:
                 body = b""
-                for chunk in response.iter_content(4096):
+                # Byte by byte (out of a buffer), or a reply that trickles in would go past the deadline unseen.
+                for chunk in response.iter_content(1):
                     body += chunk
                     if len(body) > MAX_REPLY:
                         return AllocationError(f"the allocation service sent more than {MAX_REPLY} bytes")

@@ -1,10 +1,10 @@
 """Capture files: raw messages as they arrived, and how to play them into a `Decoder`.
 
-A file is a header and entries, all numbers little-endian, all times ns since the epoch UTC. Header, 32 bytes: magic (8),
-version u4, market S8, creation time i8, CRC-32 of the 28 bytes before u4. Entry: CRC-32 of all that follows u4, payload
-length u4, arrival time i8, kind u1, flags u1, 0x51A7 u2, payload. Kinds: 1 a binary message as it came (flag 1: the last
-one of its socket read), 2 the first connection, 3 another connection, 4 a socket read with messages ended in some other
-frame, 5 messages lost before they were written (payload: how many u8, their bytes u8).
+A file is a header and entries, all numbers little-endian, all times ns since the epoch UTC. Header, 32 bytes: magic
+(8), version u4, market S8, creation time i8, CRC-32 of the 28 bytes before u4. Entry: CRC-32 of all that follows u4,
+payload length u4, arrival time i8, kind u1, flags u1, 0x51A7 u2, payload. Kinds: 1 a binary message as it came (flag 1:
+the last one of its socket read), 2 the first connection, 3 another connection, 4 a socket read with messages ended in
+some other frame, 5 messages lost before they were written (payload: how many u8, their bytes u8).
 """
 
 import os
@@ -30,6 +30,7 @@ LOSS = struct.Struct("<QQ")
 # No writer makes larger ones; a length beyond it is damage, and never read.
 MAX_PAYLOAD = 64 * 1024 * 1024
 _BUFFER = 1 << 20
+_LATEST = 1 << 62  # the year 2116
 
 
 class Entry(NamedTuple):
@@ -98,6 +99,9 @@ class Reader:
                 return
             if not MESSAGE <= kind <= LOST or (kind == LOST and length != LOSS.size):
                 self.damage = "an entry is of an unknown kind"
+                return
+            if not 0 <= recv <= _LATEST:
+                self.damage = "an entry has no time"
                 return
             offset = self.end
             self.end += size + length

@@ -112,6 +112,7 @@ cdef class Decoder:
 
     # of the message in work
     cdef int64_t recv
+    cdef int64_t arrival        # recv, where it is far enough from the ends of int64 to reckon with
     cdef int64_t midnight
     cdef int64_t latest         # no record is dated after this
     cdef uint32_t message_flags
@@ -131,6 +132,7 @@ cdef class Decoder:
     cdef tuple error_handlers
 
     cpdef int end_read(self) except -1
+    cdef Py_ssize_t take_part(self, payload, int64_t recv_ns) except -1
     cdef Py_ssize_t feed_message(self, const uint8_t *data, Py_ssize_t size, int64_t recv_ns) except -1
     cdef int enter(self) except -1
 

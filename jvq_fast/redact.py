@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 from typing import Any, NoReturn
 
 BLOT = "***"
+_TOKEN = re.compile(r"[0-9A-Za-z._~+/=-]+", re.ASCII)
 
 _known: "weakref.WeakSet[Secret]" = weakref.WeakSet()
 _known_lock = threading.Lock()
@@ -32,14 +33,14 @@ class Secret:
     def read(cls, text: object) -> "Secret | TypeError | ValueError":
         """A Secret of the text, or the error to raise where the text is out of sight: it can't be a token.
 
-        That is: empty, or anything but printable ASCII without blanks.
+        The vendor's are 32 hex digits; whatever stands in a URL and a repr as it is will do.
         """
         if isinstance(text, cls):
             return text
         if not isinstance(text, str):
             return TypeError(f"a token is a str, not {type(text).__name__}")
-        if not text or not text.isascii() or not text.isprintable() or " " in text:
-            return ValueError("a token is a text of printable ASCII without blanks, and not empty")
+        if not _TOKEN.fullmatch(text):
+            return ValueError("that is no token: it should be 32 hex digits")
         return cls(text)
 
     def reveal(self) -> str:

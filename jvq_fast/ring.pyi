@@ -1,10 +1,11 @@
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__: Final = ["Ring"]
 
+@final
 class Ring:
     @property
     def dtype(self) -> np.dtype[np.void]: ...

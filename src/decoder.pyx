@@ -121,7 +121,7 @@ cdef int64_t ZONE = 8 * 3600 * SECOND           # Asia/Shanghai, without dayligh
 cdef int64_t AHEAD = 300 * SECOND               # the exchange's clock may be ahead of ours by this
 cdef int64_t STALE_AFTER = 600 * SECOND
 cdef int64_t MARK_ENDS_AFTER = 60 * SECOND
-cdef int64_t LATEST_RECV = 1 << 62              # the year 2116; leaves room to add to
+cdef int64_t FARTHEST = 1 << 62                 # 146 years from the epoch; leaves room to add to
 cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
 cdef tuple REASONS = ("ok", "fields", "number", "time", "volume", "equals", "length", "row", "level", "code")
@@ -251,17 +251,18 @@ cdef class Decoder:
 
         All of the message is published before the first handler is called (in parts, where it is larger than a
         quarter of a tape). Bad data is counted, never raised. TypeError where ``payload`` is no contiguous buffer,
-        ValueError where ``recv_ns`` is no time, RuntimeError from within a handler of this decoder.
+        RuntimeError from within a handler of this decoder.
         """
-        cdef Py_ssize_t published = self.decode_part(payload, recv_ns)
+        cdef Py_ssize_t published = self.take_part(payload, recv_ns)
         self.end_read()
         return published
 
     def decode_part(self, payload, int64_t recv_ns=0):
         """``decode`` for a message that does not end a socket read: ``on_batch`` waits for ``end_read``."""
+        return self.take_part(payload, recv_ns)
+
+    cdef Py_ssize_t take_part(self, payload, int64_t recv_ns) except -1:
         cdef Py_buffer buffer
-        if not 0 <= recv_ns <= LATEST_RECV:
-            raise ValueError(f"recv_ns must be 0 or nanoseconds since the epoch, not {recv_ns}")
         try:
             PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
         except BufferError as error:
@@ -278,7 +279,8 @@ cdef class Decoder:
         self.batch = 0
         self.count.batches += 1
         try:
-            self.call(self.batch_handlers, "on_batch", (batch,))
+            if self.batch_handlers:
+                self.call(self.batch_handlers, "on_batch", (batch,))
         finally:
             self.is_busy = False
         return 0
@@ -550,6 +552,7 @@ cdef class Decoder:
         """Finds the day that this message's times belong to."""
         cdef int64_t local
         self.recv = recv_ns
+        self.arrival = min(max(recv_ns, -FARTHEST), FARTHEST)
         self.message_flags = 0
         self.latest = NEVER
         if self.has_day:
@@ -558,9 +561,8 @@ cdef class Decoder:
             self.midnight = -ZONE
             self.message_flags = JVQ_NO_DATE
         else:
-            self.latest = recv_ns + AHEAD
-            local = self.latest + ZONE
-            self.midnight = local - local % DAY - ZONE
+            self.latest = self.arrival + AHEAD
+            self.midnight = self.latest - of_day(self.latest)
 
     cdef const uint8_t *parse_row(self, const uint8_t *row) except NULL nogil:
         """Publishes the records of a row; returns its end."""
@@ -637,7 +639,7 @@ cdef class Decoder:
         if head.time > self.latest:
             head.time -= DAY
         flags[0] |= self.message_flags
-        if self.judges_staleness and self.recv and self.recv - head.time > STALE_AFTER:
+        if self.judges_staleness and self.recv and self.arrival - head.time > STALE_AFTER:
             flags[0] |= JVQ_STALE
 
         if index[0] >= 0:
@@ -659,11 +661,11 @@ cdef class Decoder:
                 code.latest_time_of_day = max(code.latest_time_of_day, time_of_day)
             else:
                 snapshot = &code.snapshot[level]
-                if snapshot.length == <size_t>(p - text) and memcmp(snapshot.data, text, snapshot.length) == 0:
+                if is_same(snapshot, text, p - text):
                     flags[0] |= JVQ_REPEAT
                 else:
                     keep(snapshot, text, p - text, SNAPSHOT_ROOM)
-                if code.name.length != name.length or memcmp(code.name.data, name.start, name.length) != 0:
+                if name.length and not is_same(&code.name, name.start, name.length):
                     keep(&code.name, name.start, name.length, 0)
                     with gil:
                         self.code_labels[index[0]] = (<const char *>name.start)[:name.length].decode("utf-8", "replace")
@@ -748,22 +750,19 @@ cdef class Decoder:
         cdef uint64_t first = store.head - store.capacity if store.head > store.capacity else 0
         cdef uint64_t i
         cdef int64_t time_of_day = of_day(trade.time)
-        cdef int64_t oldest = NEVER     # held from before the gap
         cdef bint is_candidate = not trade.flags & JVQ_ID_TEXT and time_of_day <= code.latest_time_of_day
 
         if is_candidate and first < code.gap_head:
             held = <const jvq_trade *>jvq_ring_at(store, first, store.head)
             for i in range(code.gap_head - first):
-                if (<const Head *>&held[i]).code != code.key:
-                    continue
-                if oldest == NEVER:
-                    oldest = of_day(held[i].time)
-                if (held[i].id == trade.id and held[i].price == trade.price and held[i].volume == trade.volume
+                if (held[i].id == trade.id and (<const Head *>&held[i]).code == code.key
+                        and held[i].price == trade.price and held[i].volume == trade.volume
                         and of_day(held[i].time) == time_of_day):
                     return True
         if trade.time - code.gap_time > MARK_ENDS_AFTER:
             code.marked = False
-        elif is_candidate and first > 0 and time_of_day <= oldest:
+        elif is_candidate and first > 0:
+            # trades are not sent in the order of their times, so any that was overwritten may have been this one
             self.count.maybe_duplicate += 1
         return False
 
@@ -945,6 +944,10 @@ cdef inline uint64_t hash_of(uint64_t key) noexcept nogil:
 cdef inline int64_t of_day(int64_t time) noexcept nogil:
     cdef int64_t rest = (time + ZONE) % DAY
     return rest + DAY if rest < 0 else rest
+
+
+cdef inline bint is_same(const Text *text, const uint8_t *data, size_t length) noexcept nogil:
+    return text.length == length and (length == 0 or memcmp(text.data, data, length) == 0)
 
 
 cdef inline void keep(Text *text, const uint8_t *data, size_t length, size_t least_room) noexcept nogil:

@@ -4,6 +4,8 @@ cimport cython
 cimport numpy as np
 from libc.string cimport memcpy
 
+from operator import index
+
 import numpy
 
 __all__ = ["Ring"]
@@ -48,6 +50,7 @@ cdef class Ring:
         self.dtype = numpy.dtype(dtype)
         if layout not in ("tape", "history"):
             raise ValueError(f"layout must be 'tape' or 'history', not {layout!r}")
+        capacity = index(capacity)
         if not 1 <= capacity <= MAX_CAPACITY:
             raise ValueError(f"capacity must be from 1 to 2**40 records, not {capacity!r}")
         if self.dtype.itemsize == 0 or self.dtype.hasobject:
@@ -93,6 +96,7 @@ cdef class Ring:
 
     def last(self, n):
         """The newest ``n`` records, oldest first, as a view; all there are where that is fewer. Writer's thread."""
+        n = index(n)
         if n < 0:
             raise ValueError(f"last() takes a number of records from 0, not {n}")
         cdef uint64_t count = min(n, self.ring.head, self.ring.capacity)
@@ -138,16 +142,23 @@ cdef class Ring:
 
         TypeError where the dtype is another one.
         """
-        cdef np.ndarray array = numpy.ascontiguousarray(records).reshape(-1)
+        given = numpy.asarray(records).reshape(-1)
+        if given.dtype != self.dtype:
+            raise TypeError(f"this ring holds records of {self.dtype}, not of {given.dtype}")
+        # field by field: the padding of what was given may hold anything
+        cdef np.ndarray array = numpy.zeros(given.shape, self.dtype)
+        for name in self.dtype.names or ():
+            array[name] = given[name]
+        if not self.dtype.names:
+            array[:] = given
         cdef const uint8_t *record = <const uint8_t *>np.PyArray_DATA(array)
         cdef Py_ssize_t i, count = array.shape[0]
-        if array.dtype != self.dtype:
-            raise TypeError(f"this ring holds records of {self.dtype}, not of {array.dtype}")
         self.take()
         for i in range(count):
             jvq_ring_append(&self.ring, record + i * self.ring.itemsize)
 
     cdef uint64_t check(self, cursor, uint64_t head) except? 0:
+        cursor = index(cursor)
         if not 0 <= cursor <= head:
             raise ValueError(f"cursor {cursor} is outside this ring: {head} records were published so far")
         return cursor

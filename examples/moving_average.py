@@ -1,0 +1,33 @@
+"""Long while the average of the last 20 trades is above that of the last 200, judged after every socket read.
+
+jvq-fast sim --json | python examples/moving_average.py      on the simulator; Ctrl-C ends both
+JVQ_FAST_TOKEN=… python examples/moving_average.py           on the vendor's feed
+"""
+
+import contextlib
+import json
+import os
+
+import jvq_fast as jvq
+
+CODES = ("600519", "000001")
+sim: dict[str, str] = {} if "JVQ_FAST_TOKEN" in os.environ else json.loads(input())
+token = os.environ.get("JVQ_FAST_TOKEN", "0" * 32)
+names = [f"lv2_{code}" for code in CODES]
+feed = jvq.Feed(token, names, allocation=sim.get("http"), trading_day=sim.get("trading_day"))
+position = dict.fromkeys(CODES, "flat")
+
+
+@feed.on_batch
+def judge(_records: int) -> None:
+    for code in CODES:
+        prices = feed.history(code, "trades").last(200)["price"]
+        if len(prices) == 200:
+            wanted = "long" if prices[-20:].mean() > prices.mean() else "flat"
+            if wanted != position[code]:
+                position[code] = wanted
+                print(f"{code} {wanted:4} at {prices[-1]:.2f}", flush=True)
+
+
+with contextlib.suppress(KeyboardInterrupt):
+    feed.run()

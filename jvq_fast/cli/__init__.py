@@ -1,0 +1,62 @@
+"""The command ``jvq-fast``: its subcommands, and how each of them ends."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from jvq_fast.cli import demo, replay, watch
+from jvq_fast.cli.complaint import UsageError, explained
+from jvq_fast.errors import JvqError
+from jvq_fast.sim import command as sim
+
+__all__ = ["main"]
+
+_FAILED, _MISUSED, _INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 1 when it failed, 2 for a wrong command line, 130 for Ctrl-C.
+
+    A failure is one line on stderr, without a traceback and without a token.
+    """
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except UsageError as error:
+        _complain(options.command, str(error))
+        return _MISUSED
+    except JvqError as error:
+        _complain(options.command, explained(error))
+        return _FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone; the interpreter would complain about it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+
+
+def _complain(command: str, text: str) -> None:
+    print(f"jvq-fast {command}: {text}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jvq-fast", description="jvQuant's market feed as numpy records, and a local jvQuant to try it on."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('jvq-fast')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, help_, module in (
+        ("demo", "simulator, feed and a live table; nothing else is needed", demo),
+        ("watch", "a live table of any feed", watch),
+        ("sim", "run the simulator, a local jvQuant", sim),
+        ("replay", "decode what a feed recorded", replay),
+    ):
+        description = (module.run.__doc__ or "").partition("\n")[0]
+        command = commands.add_parser(name, help=help_, description=description)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,125 @@
+"""``jvq-fast watch``: the table of any feed, the vendor's or a simulator's."""
+
+import argparse
+import json
+import time
+
+from jvq_fast.cli import tokens
+from jvq_fast.cli.complaint import explained
+from jvq_fast.cli.interrupt import Interrupt
+from jvq_fast.cli.lag import ArrivalLag
+from jvq_fast.cli.options import add_seconds, add_trading_day, make_feed, subscribed_codes
+from jvq_fast.cli.screen import Screen, screen
+from jvq_fast.cli.table import Table
+from jvq_fast.cli.text import clip
+from jvq_fast.errors import JvqError
+from jvq_fast.events import Gap
+from jvq_fast.feed import Feed
+from jvq_fast.redact import redact
+
+__all__ = ["add_arguments", "run"]
+
+_STEP = 0.1
+_SHOWN = 200
+# The table shows the newest record of a code, and only trades are looked up after a reconnect.
+_HISTORY = {"trades": 1024, "quotes": 4, "depths": 4}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this subcommand."""
+    parser.add_argument(
+        "subscriptions", nargs="+", metavar="SUBSCRIPTION", help="such as lv1_600519, lv2_600519, lv10_600519"
+    )
+    tokens.add_arguments(parser)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--allocation", metavar="URL", help="ask this allocation service for a server, not the vendor's")
+    where.add_argument("--server", metavar="URL", help="connect to this server, such as ws://1.2.3.4:21966")
+    add_trading_day(parser)
+    parser.add_argument("--capture", metavar="FILE", help="record what arrives, for `jvq-fast replay`")
+    add_seconds(parser)
+    parser.add_argument("--json", action="store_true", help="print all counters as a JSON object, as the last line")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show a live table of subscriptions; Ctrl-C ends it."""
+    feed = make_feed(
+        tokens.read(options),
+        options.subscriptions,
+        allocation=options.allocation,
+        server=options.server,
+        trading_day=options.trading_day,
+        clock=options.clock,
+        capture=options.capture,
+        history=_HISTORY,
+    )
+    with Interrupt() as interrupt, screen() as show:
+        _Watch(feed, show).run(interrupt, options.seconds)
+    if options.json:
+        print(json.dumps(feed.stats()))
+    return 0
+
+
+class _Watch:
+    def __init__(self, feed: Feed, show: Screen) -> None:
+        self._feed = feed
+        self._show = show
+        self._codes = subscribed_codes(feed)
+        self._table = Table(feed.decoder)
+        self._lag = ArrivalLag()
+        self._state = "connecting"
+        for event in (feed.on_trades, feed.on_quotes, feed.on_depths):
+            event(self._lag.note)
+        feed.on_connect(self._connected)
+        feed.on_disconnect(self._disconnected)
+        feed.on_gap(self._gap)
+        feed.on_text(self._text)
+        feed.on_error(self._error)
+
+    def run(self, interrupt: Interrupt, seconds: float | None) -> None:
+        end = time.monotonic() + seconds if seconds else float("inf")
+        draw = 0.0
+        self._feed.start()
+        try:
+            while not interrupt.requested and (now := time.monotonic()) < end:
+                if now >= draw:
+                    draw = now + self._show.every
+                    self._draw()
+                if self._feed.join(max(0.0, min(_STEP, end - now))):
+                    break
+        finally:
+            self._feed.stop()
+            self._feed.join()
+        self._draw(final=True)
+
+    def _draw(self, *, final: bool = False) -> None:
+        stats = self._feed.stats()
+        counts = (
+            f"received {stats['records']:,}   duplicate {stats['duplicates']:,}   bad {stats['bad']:,}   "
+            f"reconnects {stats['reconnects']}   gaps {stats['gaps']}"
+        )
+        self._lag.work_off()
+        lag = self._lag.recent()
+        below = [counts]
+        if lag is not None:
+            below.append(f"from arrival to callback: median {lag[0]:,.0f} µs, 99th percentile {lag[1]:,.0f} µs")
+        if not final:
+            below.append(self._state)
+        self._show.update(self._table.rows(self._codes, self._lag.by_code()), below, final=final)
+
+    # What follows is called on the feed's thread.
+
+    def _connected(self, server: str) -> None:
+        self._state = f"connected to {server}"
+
+    def _disconnected(self, reason: str) -> None:
+        self._state = f"disconnected: {reason}"
+
+    def _gap(self, gap: Gap) -> None:
+        self._show.say(f"gap of {(gap.end - gap.start) / 1e9:.1f} s: {gap.reason}")
+
+    def _text(self, text: str) -> None:
+        if not text.startswith("-1#"):
+            self._show.say(f"the server says: {clip(redact(text), _SHOWN)}")
+
+    def _error(self, error: Exception, where: str) -> None:
+        self._show.say(f"{where}: {explained(error) if isinstance(error, JvqError) else redact(repr(error))}")

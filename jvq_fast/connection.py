@@ -1,0 +1,251 @@
+"""One WebSocket connection to a market-data server, from the name lookup to its end."""
+
+import asyncio
+import ipaddress
+import logging
+import os
+import socket
+from functools import partial
+from typing import Any, Protocol
+
+from picows import (
+    WSCloseCode,
+    WSHandshakeError,
+    WSInvalidStatusError,
+    WSMsgType,
+    WSTransport,
+    ws_connect,
+)
+
+from jvq_fast.allocation import ServerAddress
+from jvq_fast.decoder import Decoder
+from jvq_fast.errors import ConnectError, HandshakeError, JvqError
+from jvq_fast.listener import Listener, Tap
+from jvq_fast.offload import offload
+from jvq_fast.redact import QuietLogger, Secret, redact
+
+READ_BUFFER = 1 << 20
+_GRACE = 1.0
+_log = QuietLogger(logging.getLogger("jvq_fast.connection"))
+
+
+class Hooks(Protocol):
+    """What a connection tells, on the loop's thread."""
+
+    def opened(self, connection: "Connection") -> None:
+        """The connection is open; no frame has been looked at yet."""
+
+    def text(self, text: str) -> None:
+        """A TEXT message arrived."""
+
+
+def uses_aiofastnet(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether picows' own transports carry the connection: faster than asyncio's, slower than uvloop's."""
+    if type(loop).__module__.partition(".")[0] == "uvloop":
+        return False
+    try:
+        import aiofastnet  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+class Connection:
+    """Use: `await open(…)`, then `await ended()`. `listener` counts what came through it."""
+
+    def __init__(
+        self,
+        address: ServerAddress,
+        token: Secret,
+        decoder: Decoder,
+        hooks: Hooks,
+        *,
+        tap: Tap | None,
+        max_message: int,
+        close_timeout: float,
+    ) -> None:
+        self.address = address
+        self.listener = Listener(decoder, self, tap, max_message)
+        self._token = token
+        self._hooks = hooks
+        self._max_message = max_message
+        self._close_timeout = close_timeout
+        self._transport: WSTransport | None = None
+        self._socket: socket.socket | None = None
+        self._loop = asyncio.get_running_loop()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+
+    async def open(self, connect_timeout: float, handshake_timeout: float, stop: asyncio.Event) -> bool:
+        """Connect. False when `stop` was set before; ConnectError, and HandshakeError below it, when it fails."""
+        task = self._loop.create_task(self._connect(connect_timeout, handshake_timeout))
+        stopped = self._loop.create_task(stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, timeout=connect_timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            in_time = task.done()
+            await self._give_up(task)
+        error = None if task.cancelled() else task.result()
+        if self._transport is not None and error is None:
+            return True
+        if stop.is_set():
+            return False
+        if in_time and error is not None:
+            raise error
+        if in_time:
+            raise HandshakeError(f"{self.address} closed the connection during the handshake")
+        raise ConnectError(f"{self.address} gave no connection within {connect_timeout:g} s")
+
+    async def _connect(self, connect_timeout: float, handshake_timeout: float) -> BaseException | None:
+        # Failures are returned, not raised: the frames they come through hold the URL, and tracebacks show frames.
+        try:
+            await ws_connect(
+                lambda _request, _response: self.listener,
+                self.address.url(self._token),
+                websocket_handshake_timeout=handshake_timeout,
+                logger_name=_log,
+                enable_auto_pong=False,
+                max_frame_size=self._max_message,
+                max_redirects=0,
+                proxy=None,
+                read_buffer_init_size=READ_BUFFER,
+                socket_factory=partial(self._make_socket, connect_timeout),
+                use_aiofastnet=uses_aiofastnet(self._loop),
+            )
+        except asyncio.CancelledError:
+            self._close_socket()
+            return ConnectError("cancelled")
+        except BaseException as error:
+            self._close_socket()
+            return self._explain(error)
+        return None
+
+    async def _make_socket(self, timeout: float, _url: object) -> socket.socket:
+        addresses = await self._resolve(timeout)
+        for i, (family, address) in enumerate(addresses, 1):
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.setblocking(False)
+                # One address that swallows packets must not use up the time of the others.
+                async with asyncio.timeout(timeout if i == len(addresses) else timeout / len(addresses)):
+                    await self._loop.sock_connect(sock, address)
+            except OSError:
+                sock.close()
+                if i == len(addresses):
+                    raise
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                self._socket = sock
+                return sock
+        raise ConnectError(f"{self.address}: the name has no address")
+
+    async def _resolve(self, timeout: float) -> list[tuple[int, Any]]:
+        lookup = partial(socket.getaddrinfo, self.address.host, self.address.port, type=socket.SOCK_STREAM)
+        try:
+            ipaddress.ip_address(self.address.host)
+        except ValueError:
+            found = await offload(lookup, timeout, "name lookup")
+        else:
+            found = lookup(flags=socket.AI_NUMERICHOST)
+        return [(family, address) for family, _, _, _, address in found]
+
+    def _explain(self, error: BaseException) -> BaseException:
+        if isinstance(error, JvqError):
+            return error.with_traceback(None)
+        if isinstance(error, WSInvalidStatusError):
+            status = int(error.response.status) if error.response is not None else 0
+            return HandshakeError(f"{self.address} answered the handshake with HTTP status {status}", status)
+        if isinstance(error, WSHandshakeError):
+            return HandshakeError(f"{self.address} is no WebSocket server: {redact(str(error))[:200]}")
+        if isinstance(error, socket.gaierror):
+            return ConnectError(f"{self.address}: the name can't be looked up ({error.strerror})")
+        if isinstance(error, TimeoutError):
+            what = "answered no handshake" if self._socket is not None else "gave no connection"
+            return (HandshakeError if self._socket is not None else ConnectError)(f"{self.address} {what} in time")
+        if isinstance(error, OSError):
+            # asyncio puts words of its own in strerror.
+            what = os.strerror(error.errno) if error.errno else type(error).__name__
+            return ConnectError(f"{self.address} can't be reached: {what}")
+        if isinstance(error, Exception):
+            return ConnectError(f"{self.address} can't be reached: {type(error).__name__}")
+        return type(error)()
+
+    def _close_socket(self) -> None:
+        # picows leaves a socket open that it was handed and did not come to use.
+        if self._socket is not None and self._transport is None:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    async def _give_up(self, task: "asyncio.Task[BaseException | None]") -> None:
+        """End an attempt that is still under way."""
+        if task.done():
+            return
+        if self._socket is not None:
+            # Cancelled during the handshake, picows would leave the transport open.
+            self._close_socket()
+            await asyncio.wait({task}, timeout=_GRACE)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_GRACE)
+        self.abort()
+
+    def opened(self, transport: WSTransport) -> None:
+        """Called by the listener."""
+        self._transport = transport
+        if not self.listener.closing:
+            self._hooks.opened(self)
+
+    def text(self, text: str) -> None:
+        """Called by the listener."""
+        self._hooks.text(text)
+
+    def ending(self) -> None:
+        """Called by the listener: this side has begun to close. A peer that is gone may not let it come to an end."""
+        self._loop.call_later(self._close_timeout, self.abort)
+
+    def closed(self) -> None:
+        """Called by the listener: the connection is gone."""
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def send(self, text: str) -> None:
+        """Send a TEXT frame. On the loop's thread."""
+        if self._transport is not None:
+            self._transport.send(WSMsgType.TEXT, text)
+
+    def close(self) -> None:
+        """Say goodbye and close. On the loop's thread; harmless when it is closing already."""
+        transport = self._transport
+        if transport is None or transport.is_disconnected:
+            return
+        self.listener.quit()
+        self.ending()
+        if not transport.is_close_frame_sent:
+            transport.send_close(WSCloseCode.OK)
+        transport.disconnect()
+
+    def abort(self) -> None:
+        """Close without a word. On the loop's thread."""
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.disconnect(graceful=False)
+
+    async def ended(self) -> str:
+        """Wait until the connection is gone; returns why. Cancelled, it closes the connection first."""
+        try:
+            await asyncio.wait({self._closed})
+        except asyncio.CancelledError:
+            self.close()
+            self.abort()
+            await asyncio.wait({self._closed}, timeout=_GRACE)
+            raise
+        reason = self.listener.reason
+        try:
+            if self._transport is not None:
+                await self._transport.wait_disconnected()
+        except Exception as error:
+            reason = reason or f"protocol error of the server: {error}"
+        return redact(reason or "the connection was lost")

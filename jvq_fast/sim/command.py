@@ -1,0 +1,143 @@
+"""The command ``jvq-fast sim``: options, the process, its life and end."""
+
+import argparse
+import asyncio
+import dataclasses
+import datetime as dt
+import json
+import signal
+import sys
+import zoneinfo
+from typing import Any, get_args
+
+from jvq_fast.sim.events import parse_clock
+from jvq_fast.sim.exchange import Exchange, Source
+from jvq_fast.sim.http import Allocation, Http
+from jvq_fast.sim.pump import Pump
+from jvq_fast.sim.replay import Replay, ReplayError, load
+from jvq_fast.sim.server import Server
+from jvq_fast.sim.settings import Settings
+from jvq_fast.sim.timeline import Timeline, first_trading_day
+
+_ZONE = "Asia/Shanghai"
+
+
+def _speed(text: str) -> float:
+    return 0.0 if text == "max" else float(text)
+
+
+def _time_of_day(text: str) -> str:
+    if text:
+        parse_clock(text)
+    return text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add all options of the simulator, one for each of the ``Settings``, to a parser."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="port of the HTTP side, 0 for any")
+    parser.add_argument("--ws-port", type=int, default=0, help="port of the market data, 0 for any")
+    parser.add_argument("--json", action="store_true", help="say where it listens in one line of JSON")
+    special: dict[str, dict[str, Any]] = {
+        "speed": {"type": _speed},
+        "start": {"type": _time_of_day, "flag": "--from", "metavar": "HH:MM"},
+        "day": {"type": dt.date.fromisoformat, "metavar": "YYYY-MM-DD"},
+        "replay": {"nargs": "+", "metavar": "FILE"},
+    }
+    for each in dataclasses.fields(Settings):
+        options = dict(special.get(each.name, {}))
+        flag = options.pop("flag", "--" + each.name.replace("_", "-"))
+        options |= {"dest": each.name, "default": each.default}
+        options["help"] = f"{each.metadata['help']} (default %(default)s)"
+        if each.metadata["choices"]:
+            options["choices"] = each.metadata["choices"]
+        if each.type is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif "type" not in options and "nargs" not in options and not get_args(each.type):
+            options["type"] = each.type
+        parser.add_argument(flag, **options)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT. The exit status: 0, 1 when it fails, 2 for arguments that make no sense."""
+    try:
+        values = {each.name: getattr(args, each.name) for each in dataclasses.fields(Settings)}
+        settings = Settings(**{**values, "replay": tuple(values["replay"])})
+        items = load(settings.replay) if settings.replay else []
+        if settings.replay and not items:
+            raise ReplayError("nothing to replay")
+    except (ValueError, ReplayError, OSError) as error:
+        print(f"jvq-fast sim: {error}", file=sys.stderr)
+        return 2
+    try:
+        return asyncio.run(_serve(args, settings, items))
+    except OSError as error:
+        print(f"jvq-fast sim: {error}", file=sys.stderr)
+        return 1
+
+
+async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any]) -> int:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+
+    def end(status: int) -> None:
+        if not ended.done():
+            ended.set_result(status)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, end, 0)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(end, 0))
+
+    start = parse_clock(settings.start or "09:30")
+    source: Source
+    if items:
+        first = items[0][0]
+        begins = start if settings.start else first[1]
+        timeline = Timeline(dt.date.fromisoformat(first[0]), begins, settings.speed)
+        source = Replay(items, timeline)
+    else:
+        today = dt.datetime.now(zoneinfo.ZoneInfo(_ZONE)).date()
+        timeline = Timeline(settings.day or first_trading_day(today), start, settings.speed)
+        source = Exchange(settings, timeline, start)
+    server = Server(settings, args.host)
+    pump = Pump(settings, timeline, source, server, lambda: end(1))
+
+    def stats() -> dict[str, Any]:
+        return {
+            "trading_day": timeline.day(timeline.now()).isoformat(),
+            "ws": server.url,
+            "time": timeline.text(),
+            "running": timeline.running,
+            "finished": timeline.running and bool(items) and source.due() is None,
+            "slipped_seconds": pump.slipped / 1e6,
+            **server.stats(),
+        }
+
+    await server.open(args.ws_port)
+    http = await Http(Allocation(settings, server), server, stats, pump.go).open(args.host, args.port)
+    pings = asyncio.create_task(_ping(settings.ping_every, server)) if settings.ping_every else None
+    port = http.sockets[0].getsockname()[1]
+    ready = {
+        "http": f"http://{args.host}:{port}",
+        "ws": server.url,
+        "trading_day": timeline.day(timeline.now()).isoformat(),
+    }
+    if args.json:
+        print(json.dumps(ready), flush=True)
+    else:
+        print(f"{ready['http']} allocates {ready['ws']}, trading day {ready['trading_day']}", flush=True)
+    status = await ended
+    if pings is not None:
+        pings.cancel()
+    http.close()
+    server.close()
+    return status
+
+
+async def _ping(seconds: float, server: Server) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        for connection in server.connections():
+            connection.ping()

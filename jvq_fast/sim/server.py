@@ -1,0 +1,458 @@
+"""The market-data server: connections, their subscriptions, what was sent to whom and when."""
+
+import asyncio
+import json
+import logging
+import re
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from picows import (
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_create_server,
+)
+
+from jvq_fast.sim.deflate import deflate
+from jvq_fast.sim.events import Event, Snapshot
+from jvq_fast.sim.settings import Settings
+from jvq_fast.sim.wire import Message, Wire
+
+# What a client does wrong is its own affair.
+_log = logging.getLogger("jvq_fast.sim.websocket")
+_log.setLevel(logging.CRITICAL)
+
+_SUBSCRIPTION = re.compile(r"(?:lv1|lv2|lv10)_(i?[0-9]{6})")
+_TOKEN = re.compile(r"[0-9a-fA-F]{32}")
+_MAX_COMMAND = 1 << 20
+_MAX_MESSAGE = 1 << 20
+_STAMPS = 1 << 20
+_CLOSED_KEPT = 64
+_CLOSED_STAMPED = 4
+_ACCOUNTS_KEPT = 1024
+
+
+class Stamps:
+    """When each message of a connection was handed to the socket: the latest million, CLOCK_MONOTONIC nanoseconds."""
+
+    def __init__(self) -> None:
+        self._values = array("q")
+        self._dropped = 0
+
+    def add(self) -> None:
+        """Stamp a message now."""
+        self._values.append(time.monotonic_ns())
+        if len(self._values) > 2 * _STAMPS:
+            del self._values[:_STAMPS]
+            self._dropped += _STAMPS
+
+    def clear(self) -> None:
+        """Keep none."""
+        self._dropped += len(self._values)
+        self._values = array("q")
+
+    def since(self, number: int) -> tuple[int, bytes]:
+        """Stamps of the messages from ``number`` on, 0 for the first ever: (number of the first one, int64 each)."""
+        first = max(number, self._dropped)
+        values = self._values[first - self._dropped :]
+        values = array("q", values)
+        return first, values.tobytes()
+
+
+class Connection(WSListener):
+    """One client: its commands in, its messages out."""
+
+    def __init__(self, server: "Server", number: int, token: str, refusal: str) -> None:
+        self.server = server
+        self.id = number
+        self.token = token
+        self.refusal = refusal
+        self.transport: WSTransport | None = None
+        self.is_open = False
+        self.subscriptions: dict[str, str] = {}  # lv2_600519 -> 600519
+        self.message = Message(server.settings.trailing_newline)
+        self.stamps = Stamps()
+        self.messages = self.bytes = self.trades = self.quotes = self.depths = 0
+        self.waited = 0.0, 0  # since when how many bytes have waited
+        self._partial = bytearray()
+        self._partial_text = False
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+        self.is_open = True
+        self.server.connected(self)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002
+        self.close()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if not self.is_open:
+            return
+        kind = frame.msg_type
+        if kind == WSMsgType.CLOSE:
+            transport.send_close(WSCloseCode.OK)
+            self.close()
+            transport.disconnect()
+        elif kind == WSMsgType.PING:
+            if self.server.settings.pong:
+                transport.send_pong(frame.get_payload_as_bytes())
+                self._check_buffer()
+        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            if kind != WSMsgType.CONTINUATION:
+                self._partial.clear()
+                self._partial_text = kind == WSMsgType.TEXT
+            self._partial += frame.get_payload_as_bytes()
+            if len(self._partial) > _MAX_COMMAND:
+                self.cut()
+            elif frame.fin:
+                text = self._partial.decode("utf-8", "replace").strip()
+                self._partial.clear()
+                self.server.command(self, text if self._partial_text else "")
+
+    def text(self, text: str) -> None:
+        """Send a TEXT frame."""
+        if self.is_open and self.transport is not None:
+            self.transport.send(WSMsgType.TEXT, text.encode())
+            self._check_buffer()
+
+    def ping(self) -> None:
+        """Send a ping."""
+        if self.is_open and self.transport is not None:
+            self.transport.send_ping(b"")
+            self._check_buffer()
+
+    def dismiss(self, text: str) -> None:
+        """Say why, and close in good order."""
+        self.text(text)
+        if self.is_open and self.transport is not None:
+            self.transport.send_close(WSCloseCode.POLICY_VIOLATION)
+            self.transport.disconnect()
+        self.close()
+
+    def cut(self) -> None:
+        """End it without a word."""
+        if self.transport is not None:
+            self.transport.disconnect(graceful=False)
+        self.close()
+
+    def close(self) -> None:
+        """Nothing more is sent; what was sent stays known."""
+        if self.is_open:
+            self.is_open = False
+            self.server.disconnected(self)
+
+    def waiting(self) -> int:
+        """Bytes that the client has not taken yet."""
+        assert self.transport is not None
+        return self.transport.underlying_transport.get_write_buffer_size()
+
+    def flush(self, deflated: Callable[[str], bytes]) -> None:
+        """Send the message that was put together."""
+        message = self.message
+        trades, quotes, depths = message.trades, message.quotes, message.depths
+        text = message.take()
+        if not self.is_open or self.transport is None or self.transport.is_disconnected:
+            return
+        payload = deflated(text)
+        fragments = min(self.server.settings.fragments, len(payload))
+        self.stamps.add()
+        if fragments <= 1:
+            self.transport.send(WSMsgType.BINARY, payload)
+        else:
+            size = -(-len(payload) // fragments)
+            for at in range(0, len(payload), size):
+                kind = WSMsgType.CONTINUATION if at else WSMsgType.BINARY
+                self.transport.send(kind, payload[at : at + size], fin=at + size >= len(payload))
+        self.messages += 1
+        self.bytes += len(payload)
+        self.trades += trades
+        self.quotes += quotes
+        self.depths += depths
+        self._check_buffer()
+
+    def _check_buffer(self) -> None:
+        if self.waiting() > self.server.settings.buffer_limit:
+            self.server.slow_readers_cut += 1
+            self.cut()
+
+    def stats(self) -> dict[str, Any]:
+        """What /stats says of it."""
+        return {
+            "id": self.id,
+            "open": self.is_open,
+            "subscriptions": list(self.subscriptions),
+            "messages": self.messages,
+            "bytes": self.bytes,
+            "trades": self.trades,
+            "quotes": self.quotes,
+            "depths": self.depths,
+            "records": self.trades + self.quotes + self.depths,
+        }
+
+
+class Server:
+    """All connections. It is told of events by ``put`` and sends them at ``flush``; all on the loop's thread."""
+
+    def __init__(self, settings: Settings, host: str) -> None:
+        self.settings = settings
+        self.slow_readers_cut = 0
+        self.on_listen: Callable[[str], None] | None = None
+        self.on_forget: Callable[[str], None] | None = None
+        self.snapshot_of: Callable[[str], Snapshot | None] | None = None
+        self._host = host
+        self._listening: asyncio.Server | None = None
+        self._connections: dict[int, Connection] = {}
+        self._closed: deque[Connection] = deque(maxlen=_CLOSED_KEPT)
+        self._past = dict.fromkeys(("messages", "bytes", "trades", "quotes", "depths", "records"), 0)
+        self._numbers = 0
+        self._subscribers: dict[str, dict[Connection, None]] = {}
+        self._listeners: dict[str, int] = {}
+        self._known: set[str] = set()
+        self._history: dict[str, dict[str, None]] = {}
+        self._touched: dict[Connection, None] = {}
+        self._wire = Wire(settings)
+        self._deflate = deflate(settings.deflate, settings.deflate_level)
+        self._tokens = set(filter(None, settings.tokens.split(",")))
+        self._payload: tuple[str, bytes] = ("", b"")
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        assert self._listening is not None
+        port = self._listening.sockets[0].getsockname()[1]
+        return f"ws://{self._host}:{port}"
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody is subscribed to anything."""
+        return bool(self._listeners)
+
+    async def open(self, port: int) -> None:
+        """Listen on a port, 0 for any."""
+        self._listening = await ws_create_server(
+            self._accept,
+            self._host,
+            port,
+            max_frame_size=_MAX_COMMAND,
+            enable_auto_pong=False,
+            websocket_handshake_timeout=10,
+            use_aiofastnet=False,
+            logger_name=_log,
+        )
+
+    async def move(self) -> str:
+        """Cut every connection and listen on another port; nothing else changes. The new address."""
+        old = self._listening
+        await self.open(0)
+        if old is not None:
+            old.close()
+        for connection in self.connections():
+            connection.cut()
+        return self.url
+
+    def close(self) -> None:
+        """Stop listening and cut every connection."""
+        if self._listening is not None:
+            self._listening.close()
+        for connection in self.connections():
+            connection.cut()
+
+    def connections(self) -> list[Connection]:
+        """Those that are open."""
+        return list(self._connections.values())
+
+    def token_is_good(self, token: str) -> bool:
+        """Whether a token is one of those known, or of the right form."""
+        return token in self._tokens if self._tokens else _TOKEN.fullmatch(token) is not None
+
+    def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
+        query = parse_qs(urlsplit(request.path.decode("latin-1")).query)
+        token = query.get("token", [""])[-1]
+        refusal = ""
+        if not self.token_is_good(token):
+            if self.settings.bad_token == "http":
+                response = WSUpgradeResponse.create_error_response(401, b"bad token")
+                return WSUpgradeResponseWithListener(response, None)
+            refusal = self.settings.bad_token_text
+        self._numbers += 1
+        return Connection(self, self._numbers, token, refusal)
+
+    def connected(self, connection: Connection) -> None:
+        """A handshake is done."""
+        others = [other for other in self.connections() if other.token == connection.token]
+        self._connections[connection.id] = connection
+        if connection.refusal:
+            connection.dismiss(connection.refusal)
+        elif self.settings.limit and len(others) >= self.settings.limit:
+            loser = others[0] if self.settings.over_limit == "evict" else connection
+            loser.dismiss(self.settings.limit_text)
+
+    def disconnected(self, connection: Connection) -> None:
+        """A connection has ended, one way or another."""
+        self._replace(connection, ())
+        self._touched.pop(connection, None)
+        if self._connections.pop(connection.id, None) is not None:
+            stats = connection.stats()
+            for name in self._past:
+                self._past[name] += stats[name]
+            self._closed.append(connection)
+            if len(self._closed) > _CLOSED_STAMPED:
+                self._closed[-1 - _CLOSED_STAMPED].stamps.clear()
+
+    def command(self, connection: Connection, text: str) -> None:
+        """Do what a client asks for, and say so."""
+        verb, equals, argument = text.partition("=")
+        if text in ("list", "his"):
+            which = connection.subscriptions if text == "list" else self._history.get(connection.token, {})
+            connection.text(self._reply(",".join(which)))
+            return
+        if not equals or verb not in ("add", "del", "all"):
+            connection.text("-2#未知指令")
+            return
+        wanted = [name for name in argument.split(",") if name]
+        bad = [name for name in wanted if not _SUBSCRIPTION.fullmatch(name)]
+        good = dict.fromkeys(name for name in wanted if _SUBSCRIPTION.fullmatch(name))
+        before = connection.subscriptions
+        if verb == "add":
+            self._replace(connection, (*before, *good))
+        elif verb == "del":
+            self._replace(connection, [name for name in before if name not in good])
+        else:
+            self._replace(connection, good)
+        done = {"add": "添加", "del": "删除", "all": "订阅"}[verb]
+        if bad:
+            connection.text(f"-2#订阅代码错误:{','.join(bad)[:200]}")
+        elif self.settings.ack != "none":
+            connection.text(self._reply(self.settings.ack_text or f"{done}成功:{len(good)}"))
+        self._first_push(connection, before)
+
+    def _reply(self, text: str) -> str:
+        if self.settings.ack == "json":
+            return json.dumps({"code": "0", "message": text}, ensure_ascii=False)
+        return text if self.settings.ack in ("text", "none") else f"0#{text}"
+
+    def _replace(self, connection: Connection, names: Iterable[str]) -> None:
+        """Make ``names`` the connection's whole subscription."""
+        before = connection.subscriptions
+        after: dict[str, str] = {}
+        for name in names:
+            code = name.partition("_")[2]
+            if code in self._known or len(self._known) < self.settings.max_codes:
+                after[name] = code
+                self._known.add(code)
+        connection.subscriptions = after
+        for name, code in after.items():
+            if name not in before:
+                self._subscribers.setdefault(name, {})[connection] = None
+                self._listeners[code] = self._listeners.get(code, 0) + 1
+                if self._listeners[code] == 1 and self.on_listen:
+                    self.on_listen(code)
+        for name, code in before.items():
+            if name not in after:
+                subscribers = self._subscribers[name]
+                del subscribers[connection]
+                if not subscribers:
+                    del self._subscribers[name]
+                self._listeners[code] -= 1
+                if not self._listeners[code]:
+                    del self._listeners[code]
+                    if self.on_forget:
+                        self.on_forget(code)
+        if after:
+            history = self._history.setdefault(connection.token, {})
+            history |= dict.fromkeys(after)
+            if len(self._history) > _ACCOUNTS_KEPT:
+                del self._history[next(iter(self._history))]
+
+    def _first_push(self, connection: Connection, before: dict[str, str]) -> None:
+        for name, code in connection.subscriptions.items():
+            if name in before or name.startswith("lv2_"):
+                continue
+            snapshot = self.snapshot_of(code) if self.snapshot_of else None
+            if snapshot is not None:
+                self._put_snapshot(connection, name.startswith("lv10_"), code, snapshot)
+        if connection.message:
+            connection.flush(self._deflated)
+        self._touched.pop(connection, None)
+
+    def new_day(self) -> None:
+        """What an account has subscribed to today begins anew with what it is subscribed to."""
+        self._history.clear()
+        for connection in self.connections():
+            if connection.subscriptions:
+                self._history.setdefault(connection.token, {}).update(dict.fromkeys(connection.subscriptions))
+
+    def put(self, code: str, event: Event) -> None:
+        """An event happened: it goes into the next message of everybody who is subscribed to it."""
+        if isinstance(event, Snapshot):
+            for depth, level in ((False, "lv1_"), (True, "lv10_")):
+                for connection in tuple(self._subscribers.get(level + code, ())):
+                    self._put_snapshot(connection, depth, code, event)
+            return
+        subscribers = self._subscribers.get("lv2_" + code)
+        if subscribers:
+            text = self._wire.trades(event)
+            for connection in tuple(subscribers):
+                connection.message.add_trades(code, text, len(event))
+                self._put(connection)
+
+    def _put_snapshot(self, connection: Connection, depth: bool, code: str, snapshot: Snapshot) -> None:
+        if depth:
+            if self.settings.replay:  # the files have five levels
+                return
+            text = self._wire.depth(code, snapshot)
+            if text:
+                connection.message.add_depth(code, text)
+        else:
+            text = self._wire.quote(code, snapshot)
+            if text:
+                connection.message.add_quote(code, text)
+        if text:
+            self._put(connection)
+
+    def _put(self, connection: Connection) -> None:
+        self._touched[connection] = None
+        if connection.message.size > _MAX_MESSAGE:
+            connection.flush(self._deflated)
+
+    def flush(self) -> None:
+        """Send the messages."""
+        for connection in tuple(self._touched):
+            if connection.message:
+                connection.flush(self._deflated)
+        self._touched.clear()
+
+    def _deflated(self, text: str) -> bytes:
+        """The payload of a text; connections with the same subscription get the same one."""
+        if text != self._payload[0]:
+            self._payload = text, self._deflate(text.encode())
+        return self._payload[1]
+
+    def stats(self) -> dict[str, Any]:
+        """Connections, the latest of those that are gone included, and the sum over all there ever were."""
+        connections = [connection.stats() for connection in (*self._closed, *self.connections())]
+        total = {
+            name: past + sum(each[name] for each in connections if each["open"]) for name, past in self._past.items()
+        }
+        return {
+            "connections": sorted(connections, key=lambda each: each["id"]),
+            "total": total,
+            "slow_readers_cut": self.slow_readers_cut,
+        }
+
+    def stamps(self, number: int, since: int) -> tuple[int, bytes] | None:
+        """Send times of a connection's messages, see ``Stamps.since``; None for an unknown connection."""
+        for connection in (*self.connections(), *self._closed):
+            if connection.id == number:
+                return connection.stamps.since(since)
+        return None

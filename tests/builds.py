@@ -1,0 +1,64 @@
+"""Builds of the extensions other than the release: where they lie, how the suite runs under them."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+
+
+@functools.cache
+def build(variant: str) -> Path:
+    """Build ``debug`` or ``sanitize`` (what is built already stays), returning the folder to import from."""
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build", "-j2"],
+        cwd=ROOT,
+        env={**os.environ, f"JVQ_FAST_{variant.upper()}": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    return ROOT / "build" / variant / f"lib-{sys.implementation.cache_tag}"
+
+
+def run_suite(variant: str, *arguments: str, timeout: float, **environment: str) -> int:
+    """Run pytest under a build, in a child; returns how many tests passed, fails with the child's output."""
+    child = {
+        **os.environ,
+        # The folder of the build, not the source tree, is where this child and its own children import from.
+        "PYTHONPATH": str(build(variant)),
+        "PYTHONSAFEPATH": "1",
+        "JVQ_FAST_HYPOTHESIS": "checked",
+        **environment,
+    }
+    done = subprocess.run(
+        # Only Python's own streams are captured: a sanitizer's report must outlive the process that it ends.
+        [
+            *(sys.executable, "-m", "pytest", "--capture=sys", "-p", "no:cacheprovider", "-m", "not release_only"),
+            *arguments,
+        ],
+        cwd=ROOT,
+        env=child,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        check=False,
+    )
+    output = done.stdout
+    assert done.returncode == 0, output[-20000:]
+    assert f"{variant} build" in output, output[:2000]
+    passed = re.search(r"(\d+) passed", output)
+    assert passed, output[-2000:]
+    return int(passed[1])

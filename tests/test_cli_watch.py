@@ -1,0 +1,143 @@
+"""`watch` on a simulator of its own, `sim` as a subcommand, and `replay` of what was recorded."""
+
+import json
+import signal
+import stat
+
+import pytest
+
+import jvq_fast as jvq
+from commands import Command
+from jvq_fast.cli import main
+from simulator import TOKEN, Simulator
+
+NAMES = ("lv2_600519", "lv1_600519", "lv10_000001")
+
+
+@pytest.fixture(scope="module")
+def sim():
+    with Simulator("--seed", "11") as running:
+        yield running
+
+
+def watching(sim, *arguments, token=TOKEN, **environment):
+    return Command(
+        "watch", *NAMES, "--allocation", sim.http, "--trading-day", sim.trading_day, "--clock", "always", *arguments,
+        JVQ_FAST_TOKEN=token, **environment,
+    )  # fmt: skip
+
+
+def test_it_shows_prices_names_and_lags(sim):
+    with watching(sim, "--seconds", "3", "--json") as command:
+        assert command.end() == 0, command.errors()
+        assert command.errors() == ""
+    shown = "\n".join(command.lines[:-1])
+    for word in ("600519", "贵州茅台", "平安银行", "from arrival to callback", "connected to ws://127.0.0.1"):
+        assert word in shown
+    assert "nan" not in shown.lower()
+    assert TOKEN not in "\n".join(command.lines)
+    stats = json.loads(command.lines[-1])
+    assert stats["records"] == stats["trades"] + stats["quotes"] + stats["depths"] > 100
+    assert stats["bad"] == stats["stale"] == 0
+
+
+def test_a_server_can_be_named_instead(sim):
+    with Command("watch", "lv2_600519", "--server", sim.ws, "--token", TOKEN, "--seconds", "1.5") as command:
+        assert command.end() == 0, command.errors()
+    assert any(line.startswith("600519") for line in command.lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_without_a_word_on_stderr(sim, number):
+    with watching(sim) as command:
+        command.wait_line(lambda line: line.startswith("600519"))
+        command.interrupt(number)
+        assert command.end() == 0
+        assert command.errors() == ""
+
+
+def test_ctrl_c_ends_an_attempt_to_connect(sim):
+    with Command("watch", "lv2_600519", "--server", "ws://192.0.2.1:9", "--token", TOKEN) as command:
+        command.wait_line(lambda line: "connecting" in line)
+        command.interrupt()
+        assert command.end() == 0
+        assert "Traceback" not in command.errors()
+
+
+@pytest.mark.parametrize("route", ["--allocation", "--server"])
+def test_a_refusal_is_one_line_and_status_1(sim, route):
+    address = sim.http if route == "--allocation" else sim.ws
+    with Command("watch", "lv2_600519", route, address, JVQ_FAST_TOKEN="notatoken") as command:
+        assert command.end() == 1
+        said = command.errors()
+    assert said.count("\n") == 1
+    assert "token无效" in said
+    assert "check the token" in said
+    assert "notatoken" not in said + "\n".join(command.lines)
+
+
+def test_a_gap_is_shown(sim):
+    with watching(sim, "--seconds", "12") as command:
+        command.wait_line(lambda line: line.startswith("600519"))
+        sim.move()
+        command.wait_line(lambda line: line.startswith("gap of "))
+        command.interrupt()
+        assert command.end() == 0
+
+
+def test_what_it_captures_is_replayed(sim, tmp_path):
+    path = tmp_path / "watched.jvq"
+    with watching(sim, "--seconds", "1.5", "--json", "--capture", str(path)) as command:
+        assert command.end() == 0, command.errors()
+        live = json.loads(command.lines[-1])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with Command("replay", str(path), "--trading-day", sim.trading_day, "--clock", "always", "--json") as command:
+        assert command.end() == 0, command.errors()
+        again = json.loads(command.lines[-1])
+    for name in ("records", "trades", "quotes", "depths", "messages", "bytes", "repeats", "bad"):
+        assert again[name] == live[name]
+    shown = "\n".join(command.lines)
+    assert "贵州茅台" in shown
+    assert f"{sim.trading_day} 09:3" in shown
+
+
+def test_a_capture_that_is_cut_off_is_read_up_to_there_and_status_1(sim, tmp_path, capsys):
+    path = tmp_path / "whole.jvq"
+    with watching(sim, "--seconds", "1", "--capture", str(path)) as command:
+        assert command.end() == 0, command.errors()
+    whole = path.read_bytes()
+    (tmp_path / "cut.jvq").write_bytes(whole[: len(whole) // 2 + 5])
+    assert main(["replay", str(tmp_path / "cut.jvq"), "--json"]) == 1
+    shown = capsys.readouterr()
+    assert "at byte" in shown.err
+    assert shown.err.count("\n") == 1
+    found = json.loads(shown.out.splitlines()[-1])
+    decoder = jvq.Decoder()
+    with pytest.warns(jvq.CaptureWarning):
+        assert jvq.replay(tmp_path / "cut.jvq", decoder) == found["records"] > 0
+    assert len(found["damage"]) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no capture at all, but long enough to have a header"])
+def test_what_is_no_capture_is_refused(tmp_path, capsys, content):
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    assert main(["replay", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert "not a capture file" in said
+    assert said.count("\n") == 1
+
+
+def test_a_capture_that_is_not_there_is_named(tmp_path, capsys):
+    assert main(["replay", str(tmp_path / "none")]) == 1
+    assert "none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_simulator_runs_as_a_subcommand_until_a_signal(number):
+    with Command("sim", "--json") as command:
+        ready = json.loads(command.wait_line(lambda line: line.startswith("{")))
+        assert ready.keys() >= {"http", "ws", "trading_day"}
+        command.interrupt(number)
+        assert command.end() == 0
+        assert command.errors() == ""

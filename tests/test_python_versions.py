@@ -1,0 +1,89 @@
+"""Each newer Python that is here builds the source distribution, imports the wheel and reads a message with it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.release_only
+
+SMOKE = """
+import zlib
+import jvq_fast as jvq
+from pathlib import Path
+
+machine = zlib.compressobj(6, zlib.DEFLATED, -15)
+text = "lv2_600519=09:30:00.123,17,1688.88,200|09:30:00.5,18,1688.9,100\\n"
+payload = machine.compress(text.encode()) + machine.flush()
+d = jvq.Decoder(trading_day="2026-11-23")
+seen = []
+d.on_trades = lambda code, trades: seen.append((code, trades["price"].tolist()))
+assert d.decode(payload, 0) == 2
+assert seen == [("600519", [1688.88, 1688.9])], seen
+assert d.history("600519", "trades").last(1)["volume"][0] == 100
+feed = jvq.Feed("0" * 32, ["lv2_600519"], server="ws://127.0.0.1:9")
+folder = Path(jvq.__file__).parent
+assert "site-packages" in folder.parts, folder
+for name in ("ring", "decoder", "listener"):
+    assert (folder / f"{name}.pxd").exists() and (folder / f"{name}.pyi").exists()
+assert (folder / "py.typed").exists()
+print("works")
+"""
+
+
+def run(*command: object, **options: object) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-8000:]}"
+    return done.stdout
+
+
+def find(version: str) -> str | None:
+    """An interpreter of this version that runs: a name on the path may be a shim that does not."""
+    name = f"python{version}"
+    places = [shutil.which(name), *sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"), reverse=True)]
+    for place in filter(None, places):
+        try:
+            if subprocess.run([place, "-c", "pass"], capture_output=True, timeout=60, check=False).returncode == 0:
+                return str(place)
+        except OSError:
+            continue
+    return None
+
+
+@pytest.fixture(scope="module")
+def sdist(root, tmp_path_factory):
+    """The source distribution, made with the build tools of this environment."""
+    folder = tmp_path_factory.mktemp("sdist")
+    make = "from setuptools import build_meta; import sys; print(build_meta.build_sdist(sys.argv[1]))"
+    # A copy, for the build leaves its metadata beside the sources.
+    tree = folder / "tree"
+    left_out = shutil.ignore_patterns(".*", "build", "dist", "*.so", "__pycache__", "*.egg-info", "_built_with.py")
+    shutil.copytree(root, tree, ignore=left_out)
+    run(sys.executable, "-c", make, folder, cwd=tree)
+    (made,) = folder.glob("jvq_fast-*.tar.gz")
+    return made
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_builds_from_the_source_distribution_and_runs(version, sdist, tmp_path):
+    python = find(version)
+    if python is None:
+        pytest.skip(f"python{version} -c pass does not run here")
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    run(python, "-m", "venv", tmp_path / "venv", env=environment)
+    inside = tmp_path / "venv" / "bin" / "python"
+    run(inside, "-m", "pip", "install", "--quiet", "--no-cache-dir", sdist, env=environment, cwd=tmp_path)
+    assert "works" in run(inside, "-W", "error", "-c", SMOKE, env=environment, cwd=tmp_path)
+    assert "usage" in run(tmp_path / "venv" / "bin" / "jvq-fast", "--help", env=environment, cwd=tmp_path)
