@@ -115,9 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured = json.loads(options.json.read_text())
     options.svg.write_text(draw(measured))
     facts = summary(measured)
-    print(
-        f"{facts['least']} to {facts['most']} times as fast as the parser of jvQuant {facts['client']}, by shape of message"
-    )
+    print(f"{facts['least']} to {facts['most']} times as fast as the parser of jvQuant {facts['client']}")
     return 0
 
 

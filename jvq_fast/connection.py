@@ -25,6 +25,7 @@ from jvq_fast.offload import offload
 from jvq_fast.redact import QuietLogger, Secret, redact
 
 READ_BUFFER = 1 << 20
+RECEIVE_BUFFER = 1 << 20
 _GRACE = 1.0
 _log = QuietLogger(logging.getLogger("jvq_fast.connection"))
 
@@ -126,6 +127,8 @@ class Connection:
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
                 sock.setblocking(False)
+                if RECEIVE_BUFFER:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
                 # One address that swallows packets must not use up the time of the others.
                 async with asyncio.timeout(timeout if i == len(addresses) else timeout / len(addresses)):
                     await self._loop.sock_connect(sock, address)

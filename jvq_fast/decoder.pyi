@@ -2,9 +2,10 @@
 
 import datetime
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
 
 import numpy as np
+from _typeshed import ReadableBuffer
 from numpy.typing import NDArray
 
 from jvq_fast.ring import Ring
@@ -12,7 +13,7 @@ from jvq_fast.ring import Ring
 __all__: Final = ["Decoder"]
 
 _Level: TypeAlias = Literal["trades", "quotes", "depths"]
-_ByLevel: TypeAlias = int | dict[_Level, int]
+_ByLevel: TypeAlias = int | Mapping[_Level, int]
 _BatchHandler: TypeAlias = Callable[[str, NDArray[np.void]], object]
 _ErrorHandler: TypeAlias = Callable[[Exception, str], object]
 
@@ -71,8 +72,8 @@ class Decoder:
         max_inflated: int = ...,
         max_record: int = 4096,
     ) -> None: ...
-    def decode(self, payload: Any, recv_ns: int = 0) -> int: ...
-    def decode_part(self, payload: Any, recv_ns: int = 0) -> int: ...
+    def decode(self, payload: ReadableBuffer, recv_ns: int = 0) -> int: ...
+    def decode_part(self, payload: ReadableBuffer, recv_ns: int = 0) -> int: ...
     def end_read(self) -> int: ...
     def reserve(self, subscriptions: Iterable[str]) -> None: ...
     def connected(self) -> None: ...

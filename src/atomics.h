@@ -7,11 +7,20 @@
 #if defined(_MSC_VER)
 #include <intrin.h>
 /* x86 and x64 keep stores in order and loads in order; the compiler must as well. */
-static __forceinline void jvq_store_relaxed(uint64_t *p, uint64_t v) { *(volatile uint64_t *)p = v; }
-static __forceinline void jvq_store_release(uint64_t *p, uint64_t v) { _ReadWriteBarrier(); *(volatile uint64_t *)p = v; }
-static __forceinline uint64_t jvq_load_acquire(const uint64_t *p) { uint64_t v = *(const volatile uint64_t *)p; _ReadWriteBarrier(); return v; }
 static __forceinline void jvq_fence_release(void) { _ReadWriteBarrier(); }
 static __forceinline void jvq_fence_acquire(void) { _ReadWriteBarrier(); }
+static __forceinline void jvq_store_relaxed(uint64_t *p, uint64_t v) { *(volatile uint64_t *)p = v; }
+static __forceinline void jvq_store_release(uint64_t *p, uint64_t v)
+{
+    _ReadWriteBarrier();
+    *(volatile uint64_t *)p = v;
+}
+static __forceinline uint64_t jvq_load_acquire(const uint64_t *p)
+{
+    uint64_t v = *(const volatile uint64_t *)p;
+    _ReadWriteBarrier();
+    return v;
+}
 #else
 static inline void jvq_store_relaxed(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline void jvq_store_release(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }

@@ -1,4 +1,4 @@
-"""Payload in, records out: inflates and parses a message into the rings, then calls the strategy. No socket, no clock."""
+"""Payload in, records out: inflates and parses a message into the rings, then calls the strategy."""
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -186,8 +186,9 @@ cdef class Decoder:
         self.code_labels = []
         self.histories = []
 
-    def __init__(self, market="ab", capacity=DEFAULT_CAPACITY, history=DEFAULT_HISTORY, trading_day=None, *, clock="exchange",
-                 lv1_order="auto", lv10_order="auto", max_codes=8192, max_inflated=8 * 1024 * 1024, max_record=4096):
+    def __init__(self, market="ab", capacity=DEFAULT_CAPACITY, history=DEFAULT_HISTORY, trading_day=None, *,
+                 clock="exchange", lv1_order="auto", lv10_order="auto", max_codes=8192,
+                 max_inflated=8 * 1024 * 1024, max_record=4096):
         if self.codes != NULL:
             raise RuntimeError("a decoder is initialised once")
         if market != "ab":
@@ -242,7 +243,7 @@ cdef class Decoder:
         free(self.segments)
         jvq_inflater_free(self.inflater)
 
-    # --- what the user calls ---------------------------------------------------------------------------------------
+    # --- what the user calls ---
 
     def decode(self, payload, int64_t recv_ns=0):
         """Decodes one message as if it were a socket read of its own. Returns the number of records published.
@@ -265,7 +266,7 @@ cdef class Decoder:
         cdef Py_buffer buffer
         try:
             PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
-        except BufferError as error:
+        except (BufferError, ValueError) as error:      # numpy's word for it is ValueError
             raise TypeError(f"payload must be contiguous bytes: {error}") from None
         try:
             return self.feed_message(<const uint8_t *>buffer.buf, buffer.len, recv_ns)
@@ -423,7 +424,7 @@ cdef class Decoder:
         stats["lv10_order_source"] = source_of(&self.lv10_order)
         return stats
 
-    # --- handlers ----------------------------------------------------------------------------------------------------
+    # --- handlers ---
 
     @property
     def on_trades(self):
@@ -478,7 +479,7 @@ cdef class Decoder:
     def on_error(self, handlers):
         self.error_handlers = as_handlers("on_error", handlers)
 
-    # --- the way of a message --------------------------------------------------------------------------------------
+    # --- the way of a message ---
 
     cdef int enter(self) except -1:
         if self.is_busy:
@@ -550,7 +551,6 @@ cdef class Decoder:
 
     cdef void date(self, int64_t recv_ns) noexcept nogil:
         """Finds the day that this message's times belong to."""
-        cdef int64_t local
         self.recv = recv_ns
         self.arrival = min(max(recv_ns, -FARTHEST), FARTHEST)
         self.message_flags = 0
@@ -736,7 +736,7 @@ cdef class Decoder:
         memcpy(fault.data, start, fault.length)
         self.fault_count += 1
 
-    # --- duplicates after a gap ------------------------------------------------------------------------------------
+    # --- duplicates after a gap ---
 
     cdef jvq_ring *store_of(self, Code *code) noexcept nogil:
         """Where this code's trades are looked up: its history, or the tape where histories are off."""
@@ -766,7 +766,7 @@ cdef class Decoder:
             self.count.maybe_duplicate += 1
         return False
 
-    # --- callbacks ---------------------------------------------------------------------------------------------------
+    # --- callbacks ---
 
     cdef int await_callback(self, int level, int index, uint64_t record) except -1 nogil:
         """Adds a published record to its row's batch."""
@@ -841,7 +841,7 @@ cdef class Decoder:
     cdef Ring tape(self, int level):
         return self.trades if level == TRADES else self.quotes if level == QUOTES else self.depths
 
-    # --- codes ---------------------------------------------------------------------------------------------------------
+    # --- codes ---
 
     cdef int find(self, uint64_t key) noexcept nogil:
         """The index of a code, or -1."""
@@ -992,23 +992,23 @@ cdef check_limit(str name, value, least, most):
 
 cdef dict by_level(str name, value, dict meant, int least):
     """The records of each level that a setting means: a number for all, or a dict by level."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         unknown = set(value) - set(LEVELS)
         if unknown:
             raise ValueError(f"{name} has no level {sorted(unknown)[0]!r}; the levels are {', '.join(LEVELS)}")
-        meant = meant | value
+        meant = meant | dict(value)
     for level in LEVELS:
         check_limit(f"{name} of {level}", meant[level], least, 1 << 32)
     return meant
 
 
 cdef dict capacity_by_level(capacity):
-    return {level: DEFAULT_CAPACITY if isinstance(capacity, dict) else capacity for level in LEVELS}
+    return {level: DEFAULT_CAPACITY if isinstance(capacity, Mapping) else capacity for level in LEVELS}
 
 
 cdef dict history_by_level(history):
     """Quotes come less often than trades, depths are larger: fewer of them are kept."""
-    if isinstance(history, dict):
+    if isinstance(history, Mapping):
         history = DEFAULT_HISTORY
     return {level: max(history // share, 1) if history > 0 else history
             for level, share in zip(LEVELS, (1, 4, 16))}

@@ -144,7 +144,7 @@ jvq_status jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out,
     return JVQ_OK;
 }
 
-/* --- field orders (PROTOCOL 2.2 and 2.4) ------------------------------------------------------------------------ */
+/* --- field orders (PROTOCOL 2.2 and 2.4) --- */
 
 enum { UNDECIDED = -1, FIRST = 0, SECOND = 1 };
 
@@ -243,7 +243,7 @@ static int vote_on_blocks(jvq_number blocks[2][2][10], double price)
     return first == second ? UNDECIDED : first ? FIRST : SECOND;
 }
 
-/* --- snapshots --------------------------------------------------------------------------------------------------- */
+/* --- snapshots --- */
 
 jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, bool is_index, jvq_order *order, jvq_quote *out,
                            int64_t *time_of_day, jvq_text *name)

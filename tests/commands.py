@@ -17,7 +17,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 
 class Command:
-    """``with Command("watch", "lv2_600519", JVQ_FAST_TOKEN="…") as command:`` — leaving the block kills what is left."""
+    """``with Command("watch", "lv2_600519", JVQ_FAST_TOKEN="…") as command:``; leaving it kills what is left."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Command:
         stdout: int = subprocess.PIPE,
         **environment: str,
     ) -> None:
-        self._stderr = tempfile.TemporaryFile("w+")
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, *(("-m", "jvq_fast") if module else ()), *arguments],
             stdin=stdin,

@@ -20,8 +20,10 @@ T = TypeVar("T")
 
 hypothesis.settings.register_profile("share", max_examples=60, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("long", max_examples=2000, deadline=None, print_blob=True)
-# For the slower builds, where memory and checks count and not the number of shapes.
-hypothesis.settings.register_profile("checked", max_examples=30, deadline=None, derandomize=True)
+# For the slower builds, where memory and checks count and not the number of shapes; what fails is made small elsewhere.
+hypothesis.settings.register_profile(
+    "checked", max_examples=30, deadline=None, derandomize=True, phases=set(hypothesis.Phase) - {hypothesis.Phase.shrink}
+)
 for _profile in ("share", "long", "checked"):
     hypothesis.settings.register_profile(
         _profile,

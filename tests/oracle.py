@@ -92,6 +92,7 @@ REASONS = ("fields", "number", "time", "volume", "row", "level", "code", "length
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
+FARTHEST = 2**62  # ns: an arrival beyond it is stored as given, but dates are reckoned with this one
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 _NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?")
@@ -448,14 +449,15 @@ class Oracle:
             flags |= NO_PRICE
         if level == "trades" and trade_id(texts[1]) is None:
             flags |= ID_TEXT
+        arrival = max(-FARTHEST, min(recv, FARTHEST))
         if self.trading_day is not None:
             time = midnight(self.trading_day) + clock_time
         elif recv:
-            time = midnight(day_of(clock_time, recv)) + clock_time
+            time = midnight(day_of(clock_time, arrival)) + clock_time
         else:
             time = midnight(datetime.date(1970, 1, 1)) + clock_time
             flags |= NO_DATE
-        if recv and self.clock == "exchange" and time < recv - 600 * SECOND:
+        if recv and self.clock == "exchange" and time < arrival - 600 * SECOND:
             flags |= STALE
         known = self._know(code)
         if level == "trades":

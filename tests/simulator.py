@@ -161,6 +161,7 @@ class Peer:
         self.texts: list[str] = []
         self.messages: list[Message] = []
         self.payloads: list[bytes] = []
+        self._records = 0
 
     def __enter__(self) -> Self:
         return self
@@ -181,8 +182,10 @@ class Peer:
             self.texts.append(frame)
             return frame
         self.payloads.append(frame)
-        self.messages.append(read_message(frame))
-        return self.messages[-1]
+        message = read_message(frame)
+        self.messages.append(message)
+        self._records += sum(len(records) for _, _, records in message.rows)
+        return message
 
     def text(self, timeout: float = 10.0) -> str:
         """The next TEXT frame."""
@@ -215,4 +218,4 @@ class Peer:
 
     def count(self) -> int:
         """Records received."""
-        return sum(len(records) for message in self.messages for _, _, records in message.rows)
+        return self._records

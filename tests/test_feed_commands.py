@@ -239,7 +239,7 @@ def test_codes_that_have_no_room_any_more_are_reported_not_refused() -> None:
         feed.run()
         feed.replace(["lv2_3"])
         feed.run()
-    assert [where for _, where in errors] == ["reserve"]
+    assert {where for _, where in errors} == {"reserve"}
     assert "'3'" in str(errors[0][0])
 
 

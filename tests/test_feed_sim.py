@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulator import TOKEN, Simulator
 
 import jvq_fast as jvq
+from simulator import TOKEN, Simulator
 
 WAIT = 60
 CODES = ["600519", "000001", "600000", "300750"]

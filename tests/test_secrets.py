@@ -137,7 +137,11 @@ def reset_head(peer: Peer) -> None:
 
 def lazily(make: Callable[[], Script]) -> Script:
     """The canary differs between tests, so scripts with it in them are made when they run."""
-    return lambda peer: make()(peer)
+
+    def script(peer: Peer) -> None:
+        make()(peer)
+
+    return script
 
 
 def talk(*frames: Callable[[], bytes]) -> Script:

@@ -16,7 +16,7 @@ from jvq_fast.sim.market import Market, open_market
 
 DAY = dt.date(2026, 11, 23)
 OPEN = 9 * HOUR + 30 * MINUTE
-PREFIXES = (
+PREFIXES = (  # noqa: SIM905
     "600 601 603 605 688 689 000 001 002 003 300 301 302 110 111 113 118 123 127 128 510 560 588 159 430 900 i000 i399"
 ).split()
 codes = st.builds(
@@ -128,7 +128,8 @@ def check_book(snapshot: Snapshot, low: Decimal, high: Decimal, step: Decimal) -
 
 
 def test_odd_lots_are_sold_and_then_only_now_and_then() -> None:
-    trades = [t for event in islice(events(started("000001")), 20_000) if not isinstance(event, Snapshot) for t in event]
+    stream = islice(events(started("000001")), 20_000)
+    trades = [trade for event in stream if not isinstance(event, Snapshot) for trade in event]
     odd = sum(trade.volume % 100 != 0 for trade in trades)
     assert 0 < odd < len(trades) * 0.05
 

@@ -2,11 +2,11 @@
 
 import csv
 import gzip
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+
 from simulator import DATA, Peer, Simulator
 
 TRADES = DATA / "lv2_600519_20230201.csv.gz"
@@ -32,8 +32,8 @@ def play(files: list[Path], names: str, *options: str, records: int) -> Peer:
 
 
 @pytest.fixture(scope="module")
-def day() -> Iterator[Peer]:
-    yield play([QUOTES, TRADES], "lv1_600519,lv2_600519,lv10_600519", records=27_135 + 5_109)
+def day() -> Peer:
+    return play([QUOTES, TRADES], "lv1_600519,lv2_600519,lv10_600519", records=27_135 + 5_109)
 
 
 @real

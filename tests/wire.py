@@ -546,5 +546,5 @@ def payloads(
 arrivals = st.one_of(
     st.just(0),
     st.integers(0, 86_400 * SECOND).map(MORNING.__add__),
-    st.integers(700_000_000 * SECOND, 2**62),
+    st.integers(700_000_000 * SECOND, 2**63 - 1),
 )

@@ -15,7 +15,7 @@ _LONGEST_WAIT = 3600.0
 _PAUSE = 8 * SECOND  # a market that says nothing for longer is at lunch, or closed
 _LATE = 1.0  # seconds behind beyond which the clock is set back instead of catching up
 _ENOUGH = 1 << 18  # bytes waiting for a reader at which full speed waits for it
-_FULL_SPEED_GATHER = 20
+_FULL_SPEED_GATHER = 80
 
 
 class Pump:
@@ -80,31 +80,28 @@ class Pump:
             if due is None:
                 return None
             now = timeline.now()
-            if due > now and not timeline.full_speed:
+            ready = due + self._gather
+            if ready > now and not timeline.full_speed:
                 if self._settings.calendar or due - now < _PAUSE:
-                    return min(timeline.seconds_until(due), _LONGEST_WAIT)
+                    return min(timeline.seconds_until(ready), _LONGEST_WAIT)
                 if not timeline.resting(now):  # yet: the session may end before the next event
                     return _PAUSE / SECOND / timeline.speed / 4
                 timeline.jump(due)
-                now = due
+                continue
             if timeline.full_speed:
                 if not server.has_listeners:
                     return None
                 if self._blocked():
                     return 0.002
-                until = due + self._gather
-            else:
-                if now - due > _LATE * timeline.speed * SECOND:
-                    self.slipped += now - due
-                    timeline.jump(due)
-                    now = due
-                until = min(due + self._gather, now)
-            for _, code, event in source.happen(until):
+            elif now - ready > _LATE * timeline.speed * SECOND:
+                self.slipped += now - ready
+                timeline.jump(ready)
+            for _, code, event in source.happen(ready):
                 server.put(code, event)
             server.flush()
-            timeline.reach(until)
-            if timeline.day(until) != self._day:
-                self._day = timeline.day(until)
+            timeline.reach(ready)
+            if timeline.day(ready) != self._day:
+                self._day = timeline.day(ready)
                 server.new_day()
             if time.monotonic() > enough:
                 return 0.0

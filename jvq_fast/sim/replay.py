@@ -39,15 +39,21 @@ def load(paths: tuple[str, ...]) -> list[_Item]:
             columns = set(reader.fieldnames or ())
             try:
                 if columns >= _TRADES:
-                    items += (_trade(row) for row in reader)
+                    items += (_trade(row) for row in map(_whole, reader))
                 elif columns >= _QUOTES:
-                    items += (_quote(row) for row in reader)
+                    items += (_quote(row) for row in map(_whole, reader))
                 else:
                     raise ReplayError(f"{path}: neither trades nor snapshots: {','.join(sorted(columns))}")
-            except (ValueError, ArithmeticError, TypeError) as error:
+            except (ValueError, ArithmeticError) as error:
                 raise ReplayError(f"{path}, line {reader.line_num}: {error}") from error
     items.sort(key=lambda item: item[0])
     return list(_together(items))
+
+
+def _whole(row: dict[str, str]) -> dict[str, str]:
+    if None in row.values():
+        raise ValueError("too few fields")
+    return row
 
 
 def _trade(row: dict[str, str]) -> _Item:

@@ -403,6 +403,8 @@ class Server:
         if subscribers:
             text = self._wire.trades(event)
             for connection in tuple(subscribers):
+                if self._wire.place_matters:
+                    text = self._wire.trades(event, connection.message.continues(code))
                 connection.message.add_trades(code, text, len(event))
                 self._put(connection)
 

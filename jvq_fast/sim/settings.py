@@ -22,7 +22,7 @@ class Settings:
     )
     calendar: bool = _switch(False, "live through lunch, nights and holidays instead of skipping them")
     hold: bool = _switch(False, "the market waits for POST /go instead of the first subscription")
-    gather_ms: float = _switch(1.0, "events of this many milliseconds of real time share a message")
+    gather_ms: float = _switch(0.25, "events of this many milliseconds of real time share a message")
     limit_up: str = _switch("", "codes, comma-separated, that are at their upper limit all day")
     limit_down: str = _switch("", "codes, comma-separated, that are at their lower limit all day")
     cancels: float = _switch(0.0, "share of Shenzhen orders followed by a cancellation, a trade at price 0")

@@ -29,10 +29,15 @@ class Wire:
         self._code = ""
         self._records = ["", ""]
 
-    def trades(self, trades: Iterable[Trade]) -> str:
-        """The records of an lv2 row, joined."""
+    @property
+    def place_matters(self) -> bool:
+        """Whether a trade is written differently at the start of a row and after it."""
+        return self._settings.lv2_second == "id_first"
+
+    def trades(self, trades: Iterable[Trade], start: int = 0) -> str:
+        """Records of an lv2 row, joined, from number ``start`` in their row on."""
         if not self._plain:
-            return "|".join([self._trade(number, trade) for number, trade in enumerate(trades)])
+            return "|".join([self._trade(number, trade) for number, trade in enumerate(trades, start)])
         records = []
         for time, id_, price, volume in trades:
             second, rest = divmod(time, SECOND)
@@ -116,6 +121,10 @@ class Message:
 
     def __bool__(self) -> bool:
         return bool(self._rows)
+
+    def continues(self, code: str) -> bool:
+        """Whether the next trades of a code continue a row."""
+        return "lv2_" + code in self._open
 
     def add_trades(self, code: str, text: str, count: int) -> None:
         """Append ``count`` trades to the code's row."""
