@@ -91,11 +91,11 @@ def draw(measured: dict[str, Any]) -> str:
         y = TOP + GROUP * i
         parts.append(f'<text x="{LABELS - 12}" y="{y + 20}" text-anchor="end">{pair.shape}</text>')
         for at, kind, value, note in (
-            (y, "o", pair.ours, f"  {pair.ratio:.1f} times as fast"),
+            (y, "o", pair.ours, f"{pair.ratio:.1f} times as fast"),
             (y + BAR + 1, "p", pair.peer, ""),
         ):
             length = max(1.0, BARS * value / most)
-            beside = f'{number(value)}<tspan class="s">{note}</tspan>'
+            beside = f'{number(value)}<tspan class="s" dx="8">{note}</tspan>'
             parts.append(
                 f'<rect class="{kind}" x="{LABELS}" y="{at}" width="{length:.1f}" height="{BAR}"/>'
                 f'<text x="{LABELS + length + 6:.1f}" y="{at + 12}">{beside}</text>'

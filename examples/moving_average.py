@@ -10,21 +10,20 @@ import os
 
 import jvq_fast as jvq
 
-CODES = ("600519", "000001")
 sim: dict[str, str] = {} if "JVQ_FAST_TOKEN" in os.environ else json.loads(input())
 token = os.environ.get("JVQ_FAST_TOKEN", "0" * 32)
-names = [f"lv2_{code}" for code in CODES]
+names = ["lv2_600519", "lv2_000001"]
 feed = jvq.Feed(token, names, allocation=sim.get("http"), trading_day=sim.get("trading_day"))
-position = dict.fromkeys(CODES, "flat")
+position = {"600519": "flat", "000001": "flat"}
 
 
 @feed.on_batch
 def judge(_records: int) -> None:
-    for code in CODES:
+    for code, held in position.items():
         prices = feed.history(code, "trades").last(200)["price"]
         if len(prices) == 200:
             wanted = "long" if prices[-20:].mean() > prices.mean() else "flat"
-            if wanted != position[code]:
+            if wanted != held:
                 position[code] = wanted
                 print(f"{code} {wanted:4} at {prices[-1]:.2f}", flush=True)
 

@@ -76,7 +76,7 @@ def _read_server(text: str) -> ServerAddress | None:
 
 
 def service_url(text: str) -> str:
-    """The URL of an allocation service: `http://host:port` gets `/query/server` appended. ValueError names the input."""
+    """The URL of a service: `http://host:port` gets `/query/server` appended. ValueError names the input."""
     if not isinstance(text, str):
         raise TypeError(f"allocation is a str, not {type(text).__name__}")
     url = _read_service(text.strip())

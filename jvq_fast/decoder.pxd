@@ -38,6 +38,7 @@ cdef struct Code:               # what is known of one security
     bint marked                 # from resume() to the first trade that is clearly new
     uint64_t gap_head           # head, at the gap, of the ring that holds this code's trades
     int64_t gap_time            # last_time at the gap
+    int64_t gap_latest          # latest_time_of_day at the gap
 
 
 cdef struct Segment:            # a row's records on the tape, waiting for their callbacks

@@ -1,4 +1,4 @@
-from typing import Protocol
+from typing import Protocol, final
 
 from picows import WSFrame, WSListener, WSTransport
 
@@ -10,6 +10,7 @@ class _Owner(Protocol):
     def ending(self) -> None: ...
     def closed(self) -> None: ...
 
+@final
 class Tap:
     def __new__(cls, limit: int) -> Tap: ...
     @property
@@ -23,6 +24,7 @@ class Tap:
     def connect(self, again: bool) -> None: ...
     def take(self) -> memoryview | None: ...
 
+@final
 class Listener(WSListener):
     def __new__(
         cls, decoder: Decoder, owner: _Owner, tap: Tap | None = None, max_message: int = 10485760

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 
 from jvq_fast.records import DTYPES, LEVELS, Flag
+from jvq_fast.subscriptions import checked
 
 from jvq_fast.ring cimport jvq_ring_append, jvq_ring_at, jvq_ring_claim, jvq_ring_publish
 
@@ -125,7 +126,7 @@ cdef int64_t FARTHEST = 1 << 62                 # 146 years from the epoch; leav
 cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
 cdef tuple REASONS = ("ok", "fields", "number", "time", "volume", "equals", "length", "row", "level", "code")
-cdef tuple PREFIXES = ("lv2_", "lv1_", "lv10_")     # by level
+cdef tuple TAGS = ("lv2", "lv1", "lv10")            # by level
 cdef tuple HANDLER_NAMES = ("on_trades", "on_quotes", "on_depths")
 cdef dict LV1_ORDERS = {"amount_first": False, "volume_first": True}
 cdef dict LV10_ORDERS = {"price_first": False, "volume_first": True}
@@ -290,16 +291,16 @@ cdef class Decoder:
         """Takes the storage of the levels and histories that these subscriptions ("lv2_600519", …) will fill.
 
         What is not reserved is taken at its first record, on the data path, and counted as ``storage_late``.
-        Raises ValueError for what is no subscription of this market, and where there are more than ``max_codes``.
+        Raises ValueError, or TypeError, for what is no subscription, and ValueError where there are more than
+        ``max_codes``.
         """
         cdef int level, index
         cdef uint64_t key
-        cdef list wanted = [split_subscription(each) for each in subscriptions]
-        for level, name in wanted:
+        for subscription in checked(subscriptions):
+            tag, _, name = subscription.partition("_")
+            level = TAGS.index(tag)
             key = key_of(name)
-            index = self.find(key)
-            if index < 0:
-                index = self.learn(key)
+            index = self.learn(key)
             if index < 0:
                 raise ValueError(f"no room for the code {name!r}: max_codes is {self.max_codes}")
             self.tape(level).take()
@@ -328,6 +329,7 @@ cdef class Decoder:
                 code.marked = True
                 code.gap_head = self.store_of(code).head
                 code.gap_time = code.last_time
+                code.gap_latest = code.latest_time_of_day
         self.connected()
 
     def history(self, code, level):
@@ -750,7 +752,7 @@ cdef class Decoder:
         cdef uint64_t first = store.head - store.capacity if store.head > store.capacity else 0
         cdef uint64_t i
         cdef int64_t time_of_day = of_day(trade.time)
-        cdef bint is_candidate = not trade.flags & JVQ_ID_TEXT and time_of_day <= code.latest_time_of_day
+        cdef bint is_candidate = not trade.flags & JVQ_ID_TEXT and time_of_day <= code.gap_latest
 
         if is_candidate and first < code.gap_head:
             held = <const jvq_trade *>jvq_ring_at(store, first, store.head)
@@ -853,11 +855,14 @@ cdef class Decoder:
         return -1
 
     cdef int learn(self, uint64_t key) except -2:
-        """Makes an entry for a code; -1 where there is no room. Its histories take their storage later."""
-        cdef int index = self.code_count, level
+        """Finds or makes the entry of a code; -1 where there is no room. Its histories take their storage later."""
+        cdef int index = self.find(key), level      # another thread may have reserved it meanwhile
         cdef uint64_t slot
         cdef Code *code
         cdef list rings = [None, None, None]
+        if index >= 0:
+            return index
+        index = self.code_count
         if index == self.max_codes:
             return -1
         code = &self.codes[index]
@@ -973,16 +978,6 @@ cdef uint64_t key_of(str name):
     cdef bytes raw = name.encode("ascii")
     memcpy(&key, <const char *>raw, len(raw))
     return key
-
-
-cdef tuple split_subscription(subscription):
-    cdef int level
-    if isinstance(subscription, str):
-        for level in range(3):
-            if subscription.startswith(PREFIXES[level]) and is_code(subscription[len(PREFIXES[level]):]):
-                return level, subscription[len(PREFIXES[level]):]
-    raise ValueError(f"{subscription!r} is no subscription: level lv1, lv2 or lv10, an underscore and a code of 1 to 8 "
-                     "letters, digits and dots, such as 'lv2_600519'")
 
 
 cdef check_limit(str name, value, least, most):

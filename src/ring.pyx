@@ -115,7 +115,11 @@ cdef class Ring:
         return self.view(first, head - first), head, first - asked
 
     def copy_since(self, cursor):
-        """As ``since``, but a copy that no writer changes any more. Any thread."""
+        """As ``since``, but a copy that no writer changes any more. Any thread.
+
+        A slot that the writer has claimed counts as overwritten, also where the record turned out bad and was never
+        published: then the very oldest record is lost here while ``since`` still has it.
+        """
         cdef uint64_t head = jvq_load_acquire(&self.ring.head)
         cdef uint64_t asked = self.check(cursor, head)
         cdef uint64_t first = oldest(asked, head, self.ring.capacity)

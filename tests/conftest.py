@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 hypothesis.settings.register_profile("share", max_examples=60, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("long", max_examples=2000, deadline=None, print_blob=True)
-# For the slower builds, where memory and checks count and not the number of shapes; what fails is made small elsewhere.
+# For the slower builds: memory and checks count there, not the number of shapes; what fails is made small elsewhere.
 hypothesis.settings.register_profile(
     "checked", max_examples=30, deadline=None, derandomize=True, phases=set(hypothesis.Phase) - {hypothesis.Phase.shrink}
 )

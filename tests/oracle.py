@@ -435,7 +435,7 @@ class Oracle:
         contradicts = False
         if level != "trades":
             order = self.order[level]
-            if not reasons and self._faults(level, texts, order.now)[0] <= {"volume"}:
+            if not reasons and self._may_vote(level, texts, order):
                 contradicts = order.count(lv1_vote(code, texts) if level == "quotes" else lv10_vote(texts))
         faults, clock_time = self._faults(level, texts, self._now(level))
         if reasons or faults:
@@ -512,8 +512,14 @@ class Oracle:
             known.before_gap = None
         elif not flags & ID_TEXT:
             self.least_doubts += any(_key(r) == key for r in lost)
-            self.most_doubts += gone > 0
+            self.most_doubts += gone > 0 and clock_time <= max((r["_clock"] for r in before), default=-1)
         return False
+
+    def _may_vote(self, level: str, texts: list[bytes], order: Order) -> bool:
+        """A good row, or one whose only fault is a fraction that the other order has no quarrel with."""
+        faults = self._faults(level, texts, order.now)[0]
+        fixed = [6, 8, 10, 12, 14, 16, 18, 20, 22, 24] if level == "quotes" else [5]
+        return faults <= {"volume"} and not any(_fraction(texts[i]) for i in fixed)
 
     def _faults(self, level: str, texts: list[bytes], order: str) -> tuple[set[str], int]:
         """Every reason for which the record may be called bad, and its time of day."""
@@ -576,6 +582,14 @@ class Oracle:
     def history_of(self, code: str, level: str) -> list[Record]:
         records: list[Record] = getattr(self.codes[code], level)
         return records[-self.history[level] :]
+
+
+def _fraction(text: bytes) -> bool:
+    try:
+        whole(text)
+    except BadRecordError:
+        return True
+    return False
 
 
 def _key(trade: Record) -> tuple[int, int, float, int]:

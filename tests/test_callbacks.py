@@ -216,6 +216,33 @@ def test_decode_from_another_thread_during_a_callback_is_refused():
     assert decoder.trades.head == 1
 
 
+def test_of_two_threads_that_decode_at_once_one_is_refused_and_nothing_is_lost():
+    decoder, published, strange = new(capacity=4096, history=0), [], []
+    # Stored and large: the GIL is let go while such a message is decoded.
+    text = wire.trades("600519", *[wire.trade(number=i) for i in range(3000)])
+    payload = wire.deflate(text, level=0)
+    assert len(payload) > 65_536
+
+    def hammer():
+        for _ in range(60):
+            try:
+                published.append(decoder.decode(payload))
+            except RuntimeError:
+                pass
+            except BaseException as error:
+                strange.append(error)
+
+    threads = [threading.Thread(target=hammer) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert strange == []
+    assert set(published) <= {3000}
+    assert decoder.trades.head == sum(published) == 3000 * decoder.messages
+    assert decoder.trades.last(3000)["id"].tolist() == list(range(3000))
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
 @pytest.mark.parametrize("where", [*HANDLERS, "on_batch"])
 def test_what_is_no_exception_leaves_decode_and_the_decoder_usable(where, kind):

@@ -136,6 +136,15 @@ def test_a_capture_that_is_not_there_is_named(tmp_path, capsys):
     assert "none" in capsys.readouterr().err
 
 
+def test_ctrl_c_ends_a_replay_without_a_traceback(monkeypatch, capsys):
+    def interrupted(path, decoder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jvq_fast.cli.replay.replay", interrupted)
+    assert main(["replay", "any"]) == 130
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_simulator_runs_as_a_subcommand_until_a_signal(number):
     with Command("sim", "--json") as command:

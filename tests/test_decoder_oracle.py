@@ -2,14 +2,14 @@
 
 import datetime
 import itertools
+import struct
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import oracle
 import wire
-from oracle import Oracle
 from pair import Pair
 from wire import MORNING, SECOND
 
@@ -39,20 +39,19 @@ def run(messages, **chosen):
     return pair
 
 
-@settings(max_examples=6 * settings.default.max_examples)
+@wire.examples(5, 3000)
 @given(st.lists(st.tuples(wire.payloads(), wire.arrivals), min_size=1, max_size=5), small_settings)
 def test_any_messages_with_any_settings(messages, chosen):
     run(messages, **chosen)
 
 
-@settings(max_examples=3 * settings.default.max_examples)
+@wire.examples(1.5, 2000)
 @given(st.lists(st.tuples(wire.payloads(odd=False), wire.arrivals), min_size=1, max_size=8), histories)
 def test_healthy_messages(messages, history):
-    assume(sum(Oracle(history=history).decode(payload).published for payload, _ in messages) > 5)
     run(messages, history=history)
 
 
-@settings(max_examples=2 * settings.default.max_examples)
+@wire.examples(2, 2000)
 @given(st.data())
 def test_messages_with_both_field_orders_and_reconnects(data):
     pair = Pair(history=data.draw(histories), capacity=data.draw(st.sampled_from([8, 256])))
@@ -71,14 +70,14 @@ def test_messages_with_both_field_orders_and_reconnects(data):
     pair.check()
 
 
-@settings(max_examples=10 * settings.default.max_examples)
+@wire.examples(10)
 @given(st.lists(st.one_of(wire.good_reals, wire.good_reals, wire.bad_numbers, st.just("")), min_size=1, max_size=12))
 def test_prices_are_those_of_float_bit_for_bit(texts):
     pair = run([(wire.message(wire.trades("600519", *[wire.trade(price=text) for text in texts])), MORNING)])
     assert pair.decoder.trades.head == sum(1 for text in texts if text not in wire.BAD_NUMBERS)
 
 
-@settings(max_examples=4 * settings.default.max_examples)
+@wire.examples(4)
 @given(
     st.lists(st.tuples(wire.positive, st.integers(0, 3), st.integers(0, 400), st.booleans()), min_size=1, max_size=6)
 )
@@ -102,9 +101,40 @@ def test_decimals_near_the_point_between_two_floats_are_rounded_correctly(cases)
     assert found.view("i8").tolist() == [oracle_bits(text) for text in texts]
 
 
-def oracle_bits(text):
-    import struct
+def test_the_ends_of_the_range_of_floats():
+    largest = 2**1024 - 2**970  # exactly between the largest float and what would be the next
+    texts = [
+        str(largest),
+        str(largest - 1),
+        f"{largest - 1}.{'9' * 900}",
+        f"{largest}.{'0' * 900}1",
+        "1" * 400,
+        "0." + "0" * 400 + "1",
+    ]
+    least = wire.halfway(0.0)
+    texts += [
+        least,
+        least[:-1] + "4" + "9" * 50,
+        least + "0" * 50 + "1",
+        wire.halfway(5e-324),
+        wire.halfway(2.2250738585072009e-308),
+    ]
+    texts += [
+        "0" * 900 + "1." + "0" * 900,
+        "0." + "0" * 300 + "1" + "0" * 900 + "1",
+        "1" + "0" * 22,
+        "9" * 800,
+        "9" * 19,
+        "9" * 20,
+    ]
+    pair = Pair(max_record=10_000)
+    both = [sign + text for text in texts for sign in ("", "-")]
+    pair.decode(wire.message(wire.trades("600519", *[wire.trade(price=text) for text in both])), MORNING)
+    found = pair.decoder.trades.last(len(both))["price"]
+    assert found.view("i8").tolist() == [oracle_bits(text) for text in both]
 
+
+def oracle_bits(text):
     return struct.unpack("<q", struct.pack("<d", float(text)))[0]
 
 
@@ -119,7 +149,7 @@ def test_every_two_three_and_four_decimal_price_of_a_range(share):
     assert pair.decoder.trades.last(len(values))["price"].view("i8").tolist() == [oracle_bits(text) for text in values]
 
 
-@settings(max_examples=4 * settings.default.max_examples)
+@wire.examples(4)
 @given(
     st.lists(st.one_of(wire.good_wholes, wire.fractional, wire.bad_numbers, wire.too_wide, st.just("")), max_size=12)
 )
@@ -129,7 +159,7 @@ def test_volumes(texts):
     run([(wire.message(wire.trades("600519", *[wire.trade(volume=text) for text in texts])), MORNING)])
 
 
-@settings(max_examples=4 * settings.default.max_examples)
+@wire.examples(4)
 @given(st.lists(wire.any_ids, min_size=1, max_size=12))
 def test_trade_ids(texts):
     pair = run([(wire.message(wire.trades("600519", *[wire.trade(number=text) for text in texts])), MORNING)])
@@ -141,7 +171,7 @@ def test_trade_ids(texts):
         assert bool(record["flags"] & oracle.ID_TEXT) is not decimal
 
 
-@settings(max_examples=4 * settings.default.max_examples)
+@wire.examples(4)
 @given(st.lists(st.one_of(wire.good_times, wire.bad_times), max_size=12), st.sampled_from([0, MORNING]))
 def test_times_on_every_level(texts, arrival):
     rows = [wire.trades("600519", *[wire.trade(time=text) for text in texts])]
@@ -234,7 +264,7 @@ def test_without_day_and_arrival_the_day_is_the_first_of_1970_and_flagged():
     assert not records["recv"].any()
 
 
-@settings(max_examples=4 * settings.default.max_examples)
+@wire.examples(4)
 @given(
     clock=st.integers(0, 86_400 * SECOND - 1),
     arrival=st.integers(694_224_000 * SECOND, 2**62),
@@ -340,7 +370,7 @@ def test_repeats_within_one_row_and_with_long_names_are_seen():
     pair.check()
 
 
-@settings(max_examples=2 * settings.default.max_examples)
+@wire.examples(2)
 @given(
     price=st.one_of(wire.cents, wire.mills, wire.good_reals, st.just("0")),
     close=st.one_of(wire.cents, wire.mills, wire.good_reals, st.sampled_from(["0", "0.00", "-0", ""])),
@@ -441,7 +471,7 @@ def test_the_last_16_bad_records_are_kept_cut_to_1024_bytes():
     pair.check()
 
 
-@settings(max_examples=2 * settings.default.max_examples)
+@wire.examples(2)
 @given(
     st.lists(st.one_of(wire.trade_records(), wire.snapshot_records("quotes", "amount_first")), min_size=1, max_size=20)
 )

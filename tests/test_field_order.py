@@ -1,7 +1,7 @@
 """Which of two fields is which: detected, forced, left open and contradicted, both ways round, on lv1 and lv10."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import oracle
@@ -339,6 +339,18 @@ def test_bad_lv10_rows_do_not_vote(order, fault):
     pair.check()
 
 
+@pytest.mark.parametrize("level", ["quotes", "depths"])
+def test_a_fraction_where_both_orders_want_a_whole_number_is_no_vote(level):
+    pair = Pair()
+    for serial in range(5):
+        fields = deciding(level, "volume_first", serial).split(b",")
+        fields[6 if level == "quotes" else 5] = b"100.5"
+        feed(pair, level, b",".join(fields))
+    assert state(pair, level) == (default(level), "default")
+    assert pair.decoder.stats()["bad_volume"] == 5
+    pair.check()
+
+
 @both_lv1
 def test_a_contradicting_lv1_row_that_is_bad_under_the_settled_order_is_bad(order):
     pair = Pair()
@@ -452,7 +464,7 @@ def test_unknown_orders_are_refused():
             Decoder(lv10_order=wrong)
 
 
-@settings(max_examples=3 * settings.default.max_examples)
+@wire.examples(3)
 @given(
     st.lists(
         st.tuples(

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import oracle
@@ -31,7 +31,7 @@ def stored(text, final=True):
 # any bytes at all
 
 
-@settings(max_examples=20 * settings.default.max_examples)
+@wire.examples(20)
 @given(st.binary(max_size=200), wire.arrivals)
 @example(b"", 0)
 @example(b"\x03\x00", 0)
@@ -45,7 +45,7 @@ def test_any_payload_is_counted(payload, arrival):
     pair.check()
 
 
-@settings(max_examples=20 * settings.default.max_examples)
+@wire.examples(20)
 @given(st.binary(max_size=400), wire.arrivals)
 @example(b"lv2_600519=" + b"|" * 3000, 0)
 @example(b"lv1_1=" + b"," * 25, 0)
@@ -94,7 +94,7 @@ likely = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=20 * settings.default.max_examples)
+@wire.examples(20)
 @given(likely, wire.arrivals)
 def test_any_text_of_the_protocols_own_pieces_is_counted(text, arrival):
     pair = Pair(capacity=16, history=4)
@@ -102,7 +102,7 @@ def test_any_text_of_the_protocols_own_pieces_is_counted(text, arrival):
     pair.check()
 
 
-@settings(max_examples=5 * settings.default.max_examples)
+@wire.examples(5)
 @given(wire.texts(), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255), st.integers(0, 3)), max_size=6))
 def test_damaged_text_is_counted(text, damages):
     data = bytearray(text)
@@ -119,7 +119,7 @@ def test_damaged_text_is_counted(text, damages):
     pair.check()
 
 
-@settings(max_examples=5 * settings.default.max_examples)
+@wire.examples(5)
 @given(
     wire.payloads(odd=False), st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 7)), min_size=1, max_size=3)
 )
@@ -149,7 +149,7 @@ def test_a_payload_ends_where_it_ends():
             assert decoder.trades.head == decoder.quotes.head == 0
 
 
-@settings(max_examples=2 * settings.default.max_examples)
+@wire.examples(2)
 @given(wire.payloads(odd=False), st.data())
 def test_a_truncated_message_publishes_nothing(payload, data):
     cut = data.draw(st.integers(0, len(payload) - 1))
@@ -425,7 +425,7 @@ def test_replacing_one_records_bytes_leaves_every_other_record_intact(share):
         assert set(after) <= set(before), seed
 
 
-@settings(max_examples=3 * settings.default.max_examples)
+@wire.examples(3)
 @given(st.integers(0, 2**32), st.binary(max_size=300), st.data())
 def test_replacing_one_record_by_any_bytes_agrees_with_the_oracle(seed, data, draw):
     rng = random.Random(seed)

@@ -1,7 +1,7 @@
 """After a reconnect: no trade twice, none lost, and a word about what could not be judged."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import oracle
@@ -256,6 +256,27 @@ def test_a_store_that_holds_all_from_before_the_gap_leaves_no_doubt():
     feed.check()
 
 
+@pytest.mark.parametrize("history", [4, 0])
+def test_a_trade_later_than_all_before_the_gap_leaves_no_doubt(history):
+    """However short the store, and however many trades of the same moment came since."""
+    feed = Feed(history=history, capacity=4)
+    feed.send(*made(*range(10)))
+    feed.resume()
+    assert feed.send(*made(20, 21, 22, at=OPEN + 5)) == [20, 21, 22]
+    assert feed.send(*made(23, 24, at=OPEN + 4)) == [23, 24]
+    assert feed.count("maybe_duplicate") == 0
+    feed.check()
+
+
+def test_a_repeat_of_what_was_overwritten_is_counted_though_it_is_younger_than_what_is_held():
+    feed = Feed(history=1)
+    feed.send(*made(0, at=OPEN + 40), *made(1, at=OPEN))
+    feed.resume()
+    assert feed.send(*made(0, at=OPEN + 40)) == [0]
+    assert feed.count("maybe_duplicate") == 1
+    feed.check()
+
+
 def test_trades_after_the_gap_may_push_those_before_it_out_of_the_store():
     feed = Feed(history=4, capacity=4)
     feed.send(*made(1, 2, 3))
@@ -360,7 +381,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=8 * settings.default.max_examples)
+@wire.examples(8)
 @given(steps, st.sampled_from([0, 1, 3, 8, 64]), st.sampled_from([1, 4, 16, 64]), st.sampled_from([DAY, None]))
 def test_any_sequence_of_trades_and_reconnects_agrees_with_the_oracle(sequence, history, capacity, day):
     feed = Feed(history=history, capacity=capacity, trading_day=day)

@@ -6,11 +6,19 @@ import zlib
 from collections.abc import Sequence
 from decimal import Decimal
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 SECOND = 1_000_000_000
 # 2023-02-01 01:30:00 UTC, a Wednesday, 09:30 in Shanghai.
 MORNING = 1_675_215_000 * SECOND
+
+
+def examples(times: float, most: int = 20_000) -> settings:
+    """Hypothesis settings: so many times the examples of the profile, within reason in the long run."""
+    return settings(max_examples=max(1, min(int(times * settings.default.max_examples), most)))
+
+
 TAGS = {"trades": b"lv2", "quotes": b"lv1", "depths": b"lv10"}
 
 CODES = ("600519", "000001", "i000001", "i399001", "127063", "00700", "aapl", "BRK.B", "12345678", "7")

@@ -4,8 +4,8 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 
+from jvq_fast import __version__
 from jvq_fast.cli import demo, replay, watch
 from jvq_fast.cli.complaint import UsageError, explained
 from jvq_fast.errors import JvqError
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jvq-fast", description="jvQuant's market feed as numpy records, and a local jvQuant to try it on."
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('jvq-fast')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, help_, module in (
         ("demo", "simulator, feed and a live table; nothing else is needed", demo),

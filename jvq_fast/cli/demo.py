@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "subscriptions",
         nargs="*",
         metavar="SUBSCRIPTION",
-        help=f"what to subscribe to, such as lv2_600519 (default: {len(SUBSCRIPTIONS)} of 12 codes)",
+        help="what to subscribe to, such as lv2_600519 (default: 12 codes at all levels they have)",
     )
     add_seconds(parser)
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object, as the last line")

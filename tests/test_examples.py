@@ -1,0 +1,76 @@
+"""The examples run on the simulator as their first lines say, and end at Ctrl-C."""
+
+import ast
+import io
+import json
+import re
+import signal
+import tokenize
+
+import pytest
+
+from commands import Command
+from simulator import TOKEN, Simulator
+
+pytestmark = pytest.mark.release_only
+
+EXAMPLES = ("moving_average", "reader_thread")
+PRINTS = {
+    "moving_average": r"(600519|000001) (long|flat) at \d+\.\d\d",
+    "reader_thread": r"600519 +\d+ trades, +[\d,]+ shares at \d+\.\d+ on average",
+}
+
+
+@pytest.fixture(scope="module")
+def sim():
+    with Simulator("--seed", "5") as running:
+        yield running
+
+
+def ready_line(sim):
+    return json.dumps({"http": sim.http, "ws": sim.ws, "trading_day": sim.trading_day})
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_on_the_simulators_ready_line(root, tmp_path, sim, name):
+    line = tmp_path / "ready"
+    line.write_text(ready_line(sim) + "\n")
+    with line.open() as stdin:
+        with Command(str(root / "examples" / f"{name}.py"), module=False, stdin=stdin.fileno()) as command:
+            for _ in range(2):
+                command.wait_line(lambda text: re.match(PRINTS[name], text) is not None)
+            command.interrupt(signal.SIGINT)
+            assert command.end() == 0
+            assert command.errors() == ""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_with_a_token_as_on_the_vendors_feed(root, sim, name):
+    with Command(
+        str(root / "examples" / f"{name}.py"),
+        module=False,
+        JVQ_FAST_TOKEN=TOKEN,
+        http_proxy=sim.http,
+        no_proxy="127.0.0.1",
+    ) as command:
+        command.wait_line(lambda text: re.match(PRINTS[name], text) is not None)
+        command.interrupt(signal.SIGINT)
+        assert command.end() == 0
+        assert command.errors() == ""
+
+
+def test_the_strategy_has_twenty_lines(root):
+    source = (root / "examples" / "moving_average.py").read_text(encoding="utf-8")
+    docstring = ast.parse(source).body[0]
+    lines = {
+        token.start[0]
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+        and token.type != tokenize.ENDMARKER
+        and token.start[0] > (docstring.end_lineno or 0)
+    }
+    assert len(lines) <= 20
+
+
+def test_all_examples_are_run(root):
+    assert {path.stem for path in (root / "examples").glob("*.py")} == set(EXAMPLES)
