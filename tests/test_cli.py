@@ -154,6 +154,29 @@ def test_settings_that_make_no_sense_are_named(monkeypatch, capsys, arguments, n
     assert CANARY not in said
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["watch", CANARY],
+        ["watch", "lv2_600519", f"--tokenn={CANARY}"],
+        ["watch", "lv2_600519", "--clock", CANARY],
+        ["watch", "lv2_600519", "--token-file", CANARY],
+        ["watch", "lv2_600519", "--trading-day", CANARY],
+        ["replay", CANARY],
+        [CANARY],
+    ],
+)
+def test_a_token_in_the_wrong_place_is_not_repeated(monkeypatch, capsys, arguments):
+    monkeypatch.setenv(tokens.VARIABLE, "another")
+    try:
+        assert main(arguments) in (1, 2)
+    except SystemExit as ended:
+        assert ended.code == 2
+    shown = capsys.readouterr()
+    assert shown.err
+    assert CANARY not in shown.err + shown.out
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
 def test_a_time_that_is_none_is_refused(seconds, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -242,6 +265,14 @@ def test_a_change_has_a_sign_unless_it_is_none(value, shown):
 
 
 @pytest.mark.parametrize(
+    ("shares", "shown"),
+    [(0, "0"), (132_466_855, "132,466,855"), (9_132_466_855, "9,132.5M"), (51_234_500_000, "51,234.5M")],
+)
+def test_volumes_are_exact_up_to_a_thousand_million(shares, shown):
+    assert text.volume(shares) == shown
+
+
+@pytest.mark.parametrize(
     ("seconds", "shown"),
     [(-1, "0.0 s"), (0.44, "0.4 s"), (12.4, "12 s"), (150, "2 m"), (7200, "2 h"), (86400 * 9, "9 d")],
 )
@@ -255,6 +286,17 @@ def test_columns_line_up_with_names_of_any_width():
     )
     assert {text.width(line) for line in lines} == {6 + 2 + 8 + 2 + 5}
     assert lines[1].index("贵") == lines[2].index("A") == 8
+
+
+def test_columns_move_together_where_there_is_little_room():
+    rows = (("code", "name", "n"), ("600519", "贵州茅台", "1"))
+    assert text.width("".join(text.aligned(rows, (0, 1), 19)[1])) == 6 + 2 + 8 + 2 + 1
+    assert text.width("".join(text.aligned(rows, (0, 1), 18)[1])) == 6 + 1 + 8 + 1 + 1
+
+
+def test_a_table_of_large_numbers_fits_a_terminal_of_eighty_columns():
+    row = Row("i399001", "沪深300ETF", 11022.581, -10.01, 9_132_466_855, 312.6, 2.6, (12_133.0, 99_178.0))
+    assert text.width("".join(text.aligned((HEADER, cells(row)), (0, 1), 80)[1])) <= 80
 
 
 # --- the table

@@ -360,6 +360,21 @@ def test_repeat_is_the_text_last_published_for_code_and_level():
     pair.check()
 
 
+@pytest.mark.parametrize("level", ["quotes", "depths"])
+def test_a_snapshot_that_differs_in_any_one_byte_is_no_repeat(level):
+    record = {"quotes": wire.quote, "depths": wire.depth}[level]("09:30:00.000", name="N")
+    pair = Pair(capacity=64)
+    for i in range(len(record)):
+        if record[i : i + 1] in b",.:":
+            continue
+        other = record[:i] + (b"1" if record[i : i + 1] == b"0" else b"0") + record[i + 1 :]
+        rows = [wire.row(level, "600519", text) for text in (record, record, other, other, record)]
+        pair.decode(wire.message(*rows), MORNING)
+        found = getattr(pair.decoder, level).last(5)["flags"] & oracle.REPEAT
+        assert found.tolist()[1:] == [2, 0, 2, 0]
+    pair.check()
+
+
 def test_repeats_within_one_row_and_with_long_names_are_seen():
     record = wire.quote(name="茅" * 300)
     pair = run([(wire.message(wire.row("quotes", "600519", record, record, record)), MORNING)], capacity=4)

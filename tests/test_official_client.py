@@ -75,8 +75,6 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     path = tmp_path_factory.mktemp("official") / "rows"
     # Messages that gather five market seconds: the index has rows of several snapshots.
     with Simulator("--seed", "5", "--hold", "--speed", "20", "--gather-ms", "250") as sim:
-        official = Official(sim, path)
-        sim.wait(lambda stats: subscribed(stats) == [len(NAMES)])
         feed = jvq.Feed(
             TOKEN, NAMES, allocation=sim.http, trading_day=sim.trading_day, clock="always", allocation_interval=0.0
         )
@@ -84,7 +82,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         feed.on_trades(lambda code, records: kept["trades"].append((code, records.copy())))
         feed.on_quotes(lambda code, records: kept["quotes"].append((code, records.copy())))
         feed.on_depths(lambda code, records: kept["depths"].append((code, records.copy())))
+        official = Official(sim, path)
         try:
+            sim.wait(lambda stats: subscribed(stats) == [len(NAMES)])
             with feed:
                 sim.wait(lambda stats: subscribed(stats) == [len(NAMES)] * 2)
                 sim.go()
@@ -144,7 +144,7 @@ def test_what_it_derives_from_a_row_of_trades_follows_from_ours(both: Both, code
     ours = by_code(both.trades, code)
     common = min(len(theirs), len(ours))
     assert common > 10
-    for row, records in list(zip(theirs, ours, strict=False))[: common - 1]:
+    for row, records in zip(theirs[:common], ours, strict=False):
         amount = sum(int(trade["volume"]) * float(trade["price"]) for trade in records)
         volume = int(records["volume"].sum())
         assert row["volume"] == volume

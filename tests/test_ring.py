@@ -485,7 +485,7 @@ def test_a_message_larger_than_the_tape_reaches_its_callbacks_whole(level, facto
     count = int(64 * factor)
     assert decoder.decode(one_level_message(level, "600519", 1, count)) == count
     assert [volume for part in seen for volume in part] == list(range(1, count + 1))
-    assert max(map(len, seen)) <= 64
+    assert max(map(len, seen)) <= 16
     assert batches == [count]
     assert getattr(decoder, level).last(100)["volume"].tolist() == list(range(max(1, count - 63), count + 1))
     assert decoder.history("600519", level).last(100)["volume"].tolist() == list(range(count - 7, count + 1))

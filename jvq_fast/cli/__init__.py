@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from jvq_fast import __version__
 from jvq_fast.cli import demo, replay, watch
-from jvq_fast.cli.complaint import UsageError, explained
+from jvq_fast.cli.complaint import UsageError, explained, fit_to_show
 from jvq_fast.errors import JvqError
 from jvq_fast.sim import command as sim
 
@@ -40,11 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(command: str, text: str) -> None:
-    print(f"jvq-fast {command}: {text}", file=sys.stderr)
+    print(f"jvq-fast {command}: {fit_to_show(text)}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Shows what it can't make sense of, but no token among it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(fit_to_show(message))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="jvq-fast", description="jvQuant's market feed as numpy records, and a local jvQuant to try it on."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

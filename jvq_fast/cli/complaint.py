@@ -1,5 +1,7 @@
 """What the command line says when it can't go on: the cause and what to do, in one line."""
 
+import re
+
 from jvq_fast.errors import (
     AllocationError,
     AllocationRefusedError,
@@ -10,9 +12,11 @@ from jvq_fast.errors import (
     JvqError,
     ServerError,
 )
-from jvq_fast.redact import redact
+from jvq_fast.redact import BLOT, redact
 
-__all__ = ["SimulatorError", "UsageError", "explained"]
+__all__ = ["SimulatorError", "UsageError", "explained", "fit_to_show"]
+
+_LIKE_A_TOKEN = re.compile(r"\b[0-9a-fA-F]{32}\b")
 
 
 class UsageError(Exception):
@@ -36,8 +40,13 @@ _ADVICE: tuple[tuple[type[JvqError], str], ...] = (
 )
 
 
+def fit_to_show(text: str) -> str:
+    """The text without any token, known or mistyped where another word belongs."""
+    return _LIKE_A_TOKEN.sub(BLOT, redact(text))
+
+
 def explained(error: JvqError) -> str:
     """Cause and advice in one line, without any token."""
-    cause = redact(" ".join(str(error).split())) or type(error).__name__
+    cause = fit_to_show(" ".join(str(error).split())) or type(error).__name__
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), "")
     return f"{cause}; {advice}" if advice else cause

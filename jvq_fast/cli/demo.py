@@ -193,7 +193,7 @@ class _Demo:
             f"bad {tally.bad:,}   reconnects {reconnects}"
         ]
         if lag is not None:
-            below.append(f"from send to callback: median {lag[0]:,.0f} µs, 99th percentile {lag[1]:,.0f} µs")
+            below.append(f"lag from send to callback: median {lag[0]:,.0f} µs, 99th percentile {lag[1]:,.0f} µs")
         if self._last_error:
             below.append(self._last_error)
         show.update(self._table.rows(self._codes, self._lag.by_code()), below, final=final)

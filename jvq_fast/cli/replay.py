@@ -78,7 +78,7 @@ def _cells(decoder: Decoder, row: Row) -> tuple[str, ...]:
         text.clip(row.name, 12),
         text.BLANK if row.last is None else text.price(row.last),
         text.BLANK if row.change is None else text.percent(row.change),
-        text.BLANK if row.volume is None else f"{row.volume:,}",
+        text.BLANK if row.volume is None else text.volume(row.volume),
         *counts,
         f"{last:%Y-%m-%d %H:%M:%S}",
     )

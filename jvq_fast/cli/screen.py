@@ -111,7 +111,7 @@ class _Live:
         # One text of whole lines: rich's own table takes ten times as long to draw, and the feed's thread waits for it.
         room = max(1, self._console.height - _AROUND_TABLE - len(below))
         shown = rows if len(rows) <= room else rows[: room - 1]
-        header, *lines = aligned((HEADER, *map(cells, shown)), LEFT)
+        header, *lines = aligned((HEADER, *map(cells, shown)), LEFT, self._console.width)
         drawn = self._text(no_wrap=True, overflow="ellipsis", end="")
         drawn.append("".join(header) + "\n", "bold")
         for row, line in zip(shown, lines, strict=True):

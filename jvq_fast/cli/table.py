@@ -15,7 +15,7 @@ from jvq_fast.ring import Ring
 
 __all__ = ["HEADER", "LEFT", "Row", "Table", "cells"]
 
-HEADER = ("code", "name", "last", "change", "volume", "trades/s", "age", "p50 µs", "p99 µs")
+HEADER = ("code", "name", "last", "change", "volume", "trades/s", "age", "lag p50", "lag p99")
 LEFT = (0, 1)
 _NAME = 12
 _WINDOW = 5.0
@@ -31,7 +31,7 @@ class Row(NamedTuple):
     volume: int | None
     rate: float | None
     age: float | None
-    lag: Percentiles | None
+    lag: Percentiles | None  # microseconds
 
 
 class Table:
@@ -109,7 +109,7 @@ def cells(row: Row) -> tuple[str, ...]:
         text.clip(row.name, _NAME),
         text.BLANK if row.last is None else text.price(row.last),
         text.BLANK if row.change is None else text.percent(row.change),
-        text.BLANK if row.volume is None else f"{row.volume:,}",
+        text.BLANK if row.volume is None else text.volume(row.volume),
         text.BLANK if row.rate is None else f"{row.rate:,.1f}",
         text.BLANK if row.age is None else text.age(row.age),
         *((text.BLANK,) * 2 if row.lag is None else (f"{each:,.0f}" for each in row.lag)),

@@ -3,10 +3,9 @@
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["BLANK", "age", "aligned", "clip", "pad", "percent", "price", "table", "width"]
+__all__ = ["BLANK", "age", "aligned", "clip", "pad", "percent", "price", "table", "volume", "width"]
 
 BLANK = "–"
-_GAP = "  "
 
 
 def width(text: str) -> int:
@@ -45,6 +44,11 @@ def percent(value: float) -> str:
     return text[1:] if float(text[:-1]) == 0 else text
 
 
+def volume(shares: int) -> str:
+    """A number of shares, in millions from a thousand of these on: an index has tens of thousands."""
+    return f"{shares:,}" if shares < 10**9 else f"{shares / 1e6:,.1f}M"
+
+
 def age(seconds: float) -> str:
     """A length of time in few characters."""
     if seconds < 10:
@@ -55,13 +59,15 @@ def age(seconds: float) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
-def aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[list[str]]:
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int], room: int | None = None) -> list[list[str]]:
     """The cells of a table filled to the width of their columns, a gap before each but the first.
 
-    The columns of the numbers in `left` are flush left, the others flush right.
+    The columns of the numbers in `left` are flush left, the others flush right. The gap is of two cells, of one where
+    the lines would be longer than `room`.
     """
     cells = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    return [[_GAP * (i > 0) + pad(cell, cells[i], right=i not in left) for i, cell in enumerate(row)] for row in rows]
+    gap = "  " if room is None or sum(cells) + 2 * (len(cells) - 1) <= room else " "
+    return [[gap * (i > 0) + pad(cell, cells[i], right=i not in left) for i, cell in enumerate(row)] for row in rows]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:

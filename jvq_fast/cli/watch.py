@@ -101,7 +101,7 @@ class _Watch:
         lag = self._lag.recent()
         below = [counts]
         if lag is not None:
-            below.append(f"from arrival to callback: median {lag[0]:,.0f} µs, 99th percentile {lag[1]:,.0f} µs")
+            below.append(f"lag from arrival to callback: median {lag[0]:,.0f} µs, 99th percentile {lag[1]:,.0f} µs")
         if not final:
             below.append(self._state)
         self._show.update(self._table.rows(self._codes, self._lag.by_code()), below, final=final)
