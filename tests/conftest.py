@@ -22,7 +22,11 @@ hypothesis.settings.register_profile("share", max_examples=60, deadline=None, de
 hypothesis.settings.register_profile("long", max_examples=2000, deadline=None, print_blob=True)
 # For the slower builds: memory and checks count there, not the number of shapes; what fails is made small elsewhere.
 hypothesis.settings.register_profile(
-    "checked", max_examples=30, deadline=None, derandomize=True, phases=set(hypothesis.Phase) - {hypothesis.Phase.shrink}
+    "checked",
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    phases=set(hypothesis.Phase) - {hypothesis.Phase.shrink},
 )
 for _profile in ("share", "long", "checked"):
     hypothesis.settings.register_profile(

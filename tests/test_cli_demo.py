@@ -47,7 +47,7 @@ def test_every_record_of_the_default_market_arrives_and_is_counted(seed):
     assert found.keys() >= KEYS
     assert found["sent"] == found["received"] + found["duplicates"] + found["lost"] + found["bad"]
     assert found["lost"] == found["bad"] == 0
-    assert found["received"] == found["trades"] + found["quotes"] + found["depths"] > 3000
+    assert found["received"] == found["trades"] + found["quotes"] + found["depths"] > 1000
     assert min(found["trades"], found["quotes"], found["depths"]) > 0
     assert 0 < found["lag_us_p50"] <= found["lag_us_p99"]
     assert found["lag_samples"] > 100
@@ -58,10 +58,12 @@ def test_every_record_of_the_default_market_arrives_and_is_counted(seed):
 
 
 def test_a_server_that_moves_in_the_middle_changes_nothing_in_the_sum(seed):
-    with Command("demo", *FEW, "--seconds", "6", "--json", "--seed", seed) as command:
+    with Command("demo", *FEW, "--json", "--seed", seed) as command:
         address = simulator_of(command)
         command.wait_line(lambda line: line.startswith("600519"))
         post(address + "/move")
+        command.wait_line(lambda line: "reconnects 1" in line)
+        command.interrupt()
         assert command.end() == 0, command.errors()
         found = result(command)
     assert found["reconnects"] == 1

@@ -80,7 +80,7 @@ def test_a_refusal_is_one_line_and_status_1(sim, route):
 
 
 def test_a_gap_is_shown(sim):
-    with watching(sim, "--seconds", "12") as command:
+    with watching(sim) as command:
         command.wait_line(lambda line: line.startswith("600519"))
         sim.move()
         command.wait_line(lambda line: line.startswith("gap of "))
