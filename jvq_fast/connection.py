@@ -42,9 +42,14 @@ class Hooks(Protocol):
         """A TEXT message arrived."""
 
 
+def is_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is a loop of uvloop."""
+    return type(loop).__module__.partition(".")[0] == "uvloop"
+
+
 def uses_aiofastnet(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether picows' own transports carry the connection: faster than asyncio's, slower than uvloop's."""
-    if type(loop).__module__.partition(".")[0] == "uvloop":
+    if is_uvloop(loop):
         return False
     try:
         import aiofastnet  # noqa: F401
@@ -97,6 +102,8 @@ class Connection:
             stopped.cancel()
             in_time = task.done()
             await self._give_up(task)
+            if self._transport is None and task.done():
+                self._release_socket()
         error = None if task.cancelled() else task.result()
         if self._transport is not None and error is None:
             return True
@@ -125,10 +132,10 @@ class Connection:
                 use_aiofastnet=uses_aiofastnet(self._loop),
             )
         except asyncio.CancelledError:
-            self._close_socket()
+            self._shut_socket()
             return ConnectError("cancelled")
         except BaseException as error:
-            self._close_socket()
+            self._shut_socket()
             return self._explain(error)
         return None
 
@@ -151,6 +158,7 @@ class Connection:
                 sock.close()
                 raise
             else:
+                # From here on the loop's transport owns the descriptor, and closes it.
                 self._socket = sock
                 return sock
         raise ConnectError(f"{self.address}: the name has no address")
@@ -186,13 +194,24 @@ class Connection:
             return ConnectError(f"{self.address} can't be reached: {type(error).__name__}")
         return type(error)()
 
-    def _close_socket(self) -> None:
-        # picows leaves a socket open that it was handed and did not come to use.
+    def _shut_socket(self) -> None:
+        """Let the transport find its connection closed, where there is no other way to reach it."""
         if self._socket is not None and self._transport is None:
             try:
                 self._socket.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def _release_socket(self) -> None:
+        sock, self._socket = self._socket, None
+        if sock is None or sock.fileno() == -1:
+            return
+        if is_uvloop(self._loop):
+            # A connection that ends within its first moments is closed by libuv before uvloop has tied the object to
+            # it. Left like that, the object would close the number again later, when it is another file's.
+            sock.detach()
+        else:
+            sock.close()
 
     async def _give_up(self, task: "asyncio.Task[BaseException | None]") -> None:
         """End an attempt that is still under way."""
@@ -200,7 +219,7 @@ class Connection:
             return
         if self._socket is not None:
             # Cancelled during the handshake, picows would leave the transport open.
-            self._close_socket()
+            self._shut_socket()
             await asyncio.wait({task}, timeout=_GRACE)
         if not task.done():
             task.cancel()
@@ -256,6 +275,7 @@ class Connection:
             self.abort()
             await asyncio.wait({self._closed}, timeout=_GRACE)
             raise
+        self._release_socket()
         reason = self.listener.reason
         try:
             if self._transport is not None:

@@ -181,7 +181,7 @@ def whole(text: bytes) -> tuple[int, bool]:
     if number != value:
         raise BadRecordError({"volume"})
     if not -(2**63) <= number < 2**63:
-        raise BadRecordError({"volume", "number"})
+        raise BadRecordError({"volume"})
     return int(number), False
 
 
@@ -516,10 +516,10 @@ class Oracle:
         return False
 
     def _may_vote(self, level: str, texts: list[bytes], order: Order) -> bool:
-        """A good row, or one whose only fault is a fraction that the other order has no quarrel with."""
+        """A good row, or one whose only fault is no int64 where only the order in force wants a volume."""
         faults = self._faults(level, texts, order.now)[0]
         fixed = [6, 8, 10, 12, 14, 16, 18, 20, 22, 24] if level == "quotes" else [5]
-        return faults <= {"volume"} and not any(_fraction(texts[i]) for i in fixed)
+        return faults <= {"volume"} and not any(_no_volume(texts[i]) for i in fixed)
 
     def _faults(self, level: str, texts: list[bytes], order: str) -> tuple[set[str], int]:
         """Every reason for which the record may be called bad, and its time of day."""
@@ -584,7 +584,7 @@ class Oracle:
         return records[-self.history[level] :]
 
 
-def _fraction(text: bytes) -> bool:
+def _no_volume(text: bytes) -> bool:
     try:
         whole(text)
     except BadRecordError:

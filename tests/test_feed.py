@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,8 +147,6 @@ def test_stop_ends_any_wait(where: str, monkeypatch: pytest.MonkeyPatch, loop: A
             monkeypatch.setattr("socket.getaddrinfo", lookup)
         elif where == "connect":
             # A full backlog swallows the connection attempt.
-            import socket
-
             full = socket.create_server(("127.0.0.1", 0), backlog=0)
             clients = [socket.socket() for _ in range(4)]
             for client in clients:
@@ -385,6 +386,22 @@ def test_a_first_connection_that_fails_is_raised(kind: str, loop: Any) -> None:
     assert caught.value.__cause__ is None
     if kind.startswith("HTTP"):
         assert caught.value.status == int(words)  # type: ignore[attr-defined]
+
+
+def test_attempts_that_end_at_once_leave_no_descriptor_and_touch_no_foreign_one(loop: Any) -> None:
+    """Closed in its first moments, a connection must neither stay open nor be closed twice."""
+
+    def at_once(peer: Peer) -> None:
+        peer.sock.shutdown(socket.SHUT_RDWR)
+
+    with ScriptServer(at_once) as server:
+        before = len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+        for _ in range(200):
+            with pytest.raises(jvq.ConnectError):
+                make(server, loop=loop).run()
+        gc.collect()
+        if sys.platform == "linux":
+            assert len(list(Path("/proc/self/fd").iterdir())) <= before + 5
 
 
 def test_a_server_that_is_not_there_is_raised(loop: Any) -> None:

@@ -339,6 +339,16 @@ def test_bad_lv10_rows_do_not_vote(order, fault):
     pair.check()
 
 
+def test_a_quantity_beyond_int64_costs_its_row_but_not_the_vote():
+    bids, asks = wire.book(10, 10)
+    bids[3] = ("9223372036854775808", bids[3][1])
+    pair = Pair()
+    feed(pair, "depths", *[wire.depth(price="10.00", bids=bids, asks=asks, volume=str(i)) for i in range(3)])
+    assert state(pair, "depths") == ("price_first", "detected")
+    assert pair.decoder.stats()["bad_volume"] == 3
+    pair.check()
+
+
 @pytest.mark.parametrize("level", ["quotes", "depths"])
 def test_a_fraction_where_both_orders_want_a_whole_number_is_no_vote(level):
     pair = Pair()
