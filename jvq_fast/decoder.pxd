@@ -32,6 +32,7 @@ cdef struct Code:               # what is known of one security
     jvq_ring *history[3]        # by level; NULL where that level's history is off
     Text snapshot[3]            # the last published record of quotes and depths, as it came
     Text name
+    bint is_renamed             # since the names were last written down
     bint traded
     int64_t last_time           # of the last trade
     int64_t latest_time_of_day  # of any trade
@@ -119,6 +120,10 @@ cdef class Decoder:
     cdef uint32_t message_flags
     cdef uint64_t message_seq
 
+    cdef object interrupt       # raised by a callback in the middle of the message
+    cdef bint has_renamed
+    cdef uint64_t comparisons_left      # of trades with those before the gap
+
     cdef uint64_t seq
     cdef uint64_t batch         # records since the last on_batch
     cdef bint is_busy
@@ -153,6 +158,10 @@ cdef class Decoder:
     cdef bint is_duplicate(self, Code *code, const void *record) noexcept nogil
     cdef int await_callback(self, int level, int index, uint64_t record) except -1 nogil
     cdef int dispatch(self) except -1
+    cdef int dispatch_part(self) except -1
+    cdef void drop_pending(self) noexcept nogil
+    cdef int relabel(self) except -1
+    cdef int take_late(self, Ring ring) except -1
     cdef Ring tape(self, int level)
     cdef tuple handlers(self, int level)
     cdef int call(self, tuple handlers, str where, tuple arguments) except -1

@@ -12,15 +12,13 @@ cdef extern from "ring.h" nogil:
         bint is_tape
     size_t jvq_ring_bytes(const jvq_ring *ring)
     const uint8_t *jvq_ring_at(const jvq_ring *ring, uint64_t index, uint64_t head)
-    uint8_t *jvq_ring_claim(jvq_ring *ring)
-    void jvq_ring_publish(jvq_ring *ring)
     void jvq_ring_append(jvq_ring *ring, const void *record)
 
 
 cdef class Ring:
     cdef jvq_ring ring
     cdef readonly object dtype
-    cdef object memory      # ndarray of uint8 that owns the storage; the base of every view
+    cdef object storage         # owns the memory; the base of every view
 
     cdef uint64_t check(self, cursor, uint64_t head) except? 0
     cdef int take(self) except -1

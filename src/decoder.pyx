@@ -9,11 +9,12 @@ from libc.string cimport memcmp, memcpy, memset
 import datetime
 import logging
 from collections.abc import Mapping
+from operator import index as as_index
 
 from jvq_fast.records import DTYPES, LEVELS, Flag
 from jvq_fast.subscriptions import checked
 
-from jvq_fast.ring cimport jvq_ring_append, jvq_ring_at, jvq_ring_claim, jvq_ring_publish
+from jvq_fast.ring cimport jvq_ring_append, jvq_ring_at
 
 __all__ = ["Decoder"]
 
@@ -113,8 +114,6 @@ cdef enum:
     FAULTS_KEPT = 16
     FAULT_BYTES = 1024
     SNAPSHOT_ROOM = 768         # longer than any snapshot seen, so that it is taken once
-    DEFAULT_CAPACITY = 65536
-    DEFAULT_HISTORY = 1024
 
 cdef int64_t SECOND = 1_000_000_000
 cdef int64_t DAY = 86_400 * SECOND
@@ -123,6 +122,7 @@ cdef int64_t AHEAD = 300 * SECOND               # the exchange's clock may be ah
 cdef int64_t STALE_AFTER = 600 * SECOND
 cdef int64_t MARK_ENDS_AFTER = 60 * SECOND
 cdef int64_t FARTHEST = 1 << 62                 # 146 years from the epoch; leaves room to add to
+cdef uint64_t COMPARISONS = 100_000_000         # after a gap: a fraction of a second
 cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
 cdef tuple REASONS = ("ok", "fields", "number", "time", "volume", "equals", "length", "row", "level", "code")
@@ -130,6 +130,12 @@ cdef tuple TAGS = ("lv2", "lv1", "lv10")            # by level
 cdef tuple HANDLER_NAMES = ("on_trades", "on_quotes", "on_depths")
 cdef dict LV1_ORDERS = {"amount_first": False, "volume_first": True}
 cdef dict LV10_ORDERS = {"price_first": False, "volume_first": True}
+
+
+# Where a dict leaves a level out. Quotes come less often than trades, depths are larger: fewer of them are kept.
+cdef dict CAPACITY = dict.fromkeys(LEVELS, 65536)
+cdef dict HISTORY = {"trades": 1024, "quotes": 256, "depths": 64}
+cdef dict HISTORY_SHARES = {"trades": 1, "quotes": 4, "depths": 16}
 
 
 class _Names(Mapping):
@@ -174,24 +180,20 @@ cdef class Decoder:
     max_inflated: bytes of text in a message; a larger one is refused.
     max_record: bytes of text in a record; a longer one is bad.
 
-    Raises ValueError, naming the argument, where one is out of range.
+    Raises ValueError or TypeError, naming the argument, where one is out of range or of the wrong type.
 
     One thread at a time uses a decoder; handlers run in it, within ``decode``. From other threads ``history``,
     ``names``, ``codes``, ``stats`` and ``Ring.copy_since`` are safe.
     """
 
-    def __cinit__(self):
+    def __cinit__(self, market="ab", capacity=65536, history=1024, trading_day=None, *,
+                  clock="exchange", lv1_order="auto", lv10_order="auto", max_codes=8192,
+                  max_inflated=8 * 1024 * 1024, max_record=4096):
         self.trade_handlers = self.quote_handlers = self.depth_handlers = ()
         self.batch_handlers = self.error_handlers = ()
         self.code_names = []
         self.code_labels = []
         self.histories = []
-
-    def __init__(self, market="ab", capacity=DEFAULT_CAPACITY, history=DEFAULT_HISTORY, trading_day=None, *,
-                 clock="exchange", lv1_order="auto", lv10_order="auto", max_codes=8192,
-                 max_inflated=8 * 1024 * 1024, max_record=4096):
-        if self.codes != NULL:
-            raise RuntimeError("a decoder is initialised once")
         if market != "ab":
             raise ValueError(f"market must be 'ab', not {market!r}: other markets are not decoded")
         if clock not in ("exchange", "always"):
@@ -200,8 +202,8 @@ cdef class Decoder:
         check_limit("max_codes", max_codes, 1, 1 << 20)
         check_limit("max_inflated", max_inflated, 1, 1 << 30)
         check_limit("max_record", max_record, 1, 1 << 20)
-        capacities = by_level("capacity", capacity, capacity_by_level(capacity), 1)
-        lengths = by_level("history", history, history_by_level(history), 0)
+        capacities = by_level("capacity", capacity, CAPACITY, dict.fromkeys(LEVELS, 1), 1)
+        lengths = by_level("history", history, HISTORY, HISTORY_SHARES, 0)
         self.trades, self.quotes, self.depths = [
             Ring(DTYPES[name], capacities[name]) for name in LEVELS]
         cdef int level
@@ -246,22 +248,22 @@ cdef class Decoder:
 
     # --- what the user calls ---
 
-    def decode(self, payload, int64_t recv_ns=0):
+    def decode(self, payload, recv_ns=0):
         """Decodes one message as if it were a socket read of its own. Returns the number of records published.
 
         payload: bytes-like, one raw DEFLATE stream. recv_ns: arrival, ns since the epoch, 0 where it is not known.
 
         All of the message is published before the first handler is called (in parts, where it is larger than a
-        quarter of a tape). Bad data is counted, never raised. TypeError where ``payload`` is no contiguous buffer,
-        RuntimeError from within a handler of this decoder.
+        quarter of a tape). Bad data is counted, never raised. TypeError where ``payload`` is no contiguous buffer or
+        ``recv_ns`` no integer, RuntimeError from within a handler of this decoder.
         """
-        cdef Py_ssize_t published = self.take_part(payload, recv_ns)
+        cdef Py_ssize_t published = self.take_part(payload, as_index(recv_ns))
         self.end_read()
         return published
 
-    def decode_part(self, payload, int64_t recv_ns=0):
+    def decode_part(self, payload, recv_ns=0):
         """``decode`` for a message that does not end a socket read: ``on_batch`` waits for ``end_read``."""
-        return self.take_part(payload, recv_ns)
+        return self.take_part(payload, as_index(recv_ns))
 
     cdef Py_ssize_t take_part(self, payload, int64_t recv_ns) except -1:
         cdef Py_buffer buffer
@@ -291,6 +293,7 @@ cdef class Decoder:
         """Takes the storage of the levels and histories that these subscriptions ("lv2_600519", …) will fill.
 
         What is not reserved is taken at its first record, on the data path, and counted as ``storage_late``.
+        For the thread that decodes.
         Raises ValueError, or TypeError, for what is no subscription, and ValueError where there are more than
         ``max_codes``.
         """
@@ -300,7 +303,9 @@ cdef class Decoder:
             tag, _, name = subscription.partition("_")
             level = TAGS.index(tag)
             key = key_of(name)
-            index = self.learn(key)
+            index = self.find(key)
+            if index < 0:
+                index = self.learn(key)
             if index < 0:
                 raise ValueError(f"no room for the code {name!r}: max_codes is {self.max_codes}")
             self.tape(level).take()
@@ -319,10 +324,12 @@ cdef class Decoder:
         A trade is dropped, and counted as ``duplicates``, only if its id, time of day, price and volume are those of a
         trade of the same code from before the gap that is still held. This ends for each code at its first new trade
         more than 60 s past its last one before the gap. What is too old to judge by what is held is published and
-        counted as ``maybe_duplicate``; ids that are text are never dropped.
+        counted as ``maybe_duplicate``; ids that are text are never dropped. Where histories are off the tape is
+        searched. After 100 million comparisons, which only a broken server can cause, the rest is too old to judge.
         """
         cdef Code *code
         cdef int i
+        self.comparisons_left = COMPARISONS
         for i in range(self.code_count):
             code = &self.codes[i]
             if code.traded:
@@ -434,7 +441,8 @@ cdef class Decoder:
 
         Assign a callable, several in an iterable, or None; the value read is a tuple. A batch is a view into the tape:
         see Ring for how long it is good. A handler that raises is counted and reported to ``on_error``, and the next
-        one is called; what is no Exception (KeyboardInterrupt) leaves ``decode``.
+        one is called; what is no Exception (KeyboardInterrupt) leaves ``decode``, with the message published and its
+        remaining handlers uncalled.
         """
         return self.trade_handlers
 
@@ -501,8 +509,13 @@ cdef class Decoder:
                     self.run(data, size)
             else:
                 self.run(data, size)
-            self.dispatch()
+            if self.interrupt is None:
+                self.dispatch()
+            else:
+                raise self.interrupt
         finally:
+            self.interrupt = None
+            self.drop_pending()
             self.batch += self.seq - self.message_seq
             self.is_busy = False
         return self.seq - self.message_seq
@@ -602,25 +615,24 @@ cdef class Decoder:
                 return p
 
     cdef const uint8_t *parse_record(self, const uint8_t *text, int level, uint64_t key, int *index) except NULL nogil:
-        """Parses one record where it will stand on the tape, and publishes it. Returns its end."""
+        """Parses and publishes one record; returns its end.
+
+        It is parsed beside the ring and copied: what turns out bad, or a repeat, has overwritten nothing.
+        """
         cdef const uint8_t *p = text
         cdef jvq_ring *tape = self.tapes[level]
-        cdef AnyRecord first            # before the tape has its storage
-        cdef AnyRecord *record = &first
-        cdef Head *head
+        cdef AnyRecord record
+        cdef Head *head = <Head *>&record
         cdef uint32_t *flags
         cdef Code *code = NULL
         cdef Text *snapshot = NULL
-        cdef jvq_ring *history
         cdef jvq_text name
         cdef int64_t time_of_day = 0
         cdef int status, bit
 
         if self.pending[level] >= self.part[level]:
             with gil:
-                self.dispatch()
-        if tape.storage != NULL:
-            record = <AnyRecord *>jvq_ring_claim(tape)
+                self.dispatch_part()
         if level == TRADES:
             status = jvq_parse_trade(&p, self.max_record, &record.trade, &time_of_day)
             flags = &record.trade.flags
@@ -634,24 +646,24 @@ cdef class Decoder:
         if status != JVQ_OK:
             return self.refuse_record(text, level, status)
 
-        head = <Head *>record
         head.recv = self.recv
         head.code = key
         head.time = self.midnight + time_of_day
         if head.time > self.latest:
             head.time -= DAY
         flags[0] |= self.message_flags
-        if self.judges_staleness and self.recv and self.arrival - head.time > STALE_AFTER:
+        if self.judges_staleness and self.recv and head.time < self.arrival - STALE_AFTER:
             flags[0] |= JVQ_STALE
 
         if index[0] >= 0:
             code = &self.codes[index[0]]
-            if level == TRADES and code.marked and self.is_duplicate(code, record):
+            if level == TRADES and code.marked and self.is_duplicate(code, &record.trade):
                 self.count.duplicates += 1
                 return p
         else:
-            with gil:
-                index[0] = self.learn(key)
+            if self.code_count < self.max_codes:
+                with gil:
+                    index[0] = self.learn(key)
             if index[0] >= 0:
                 code = &self.codes[index[0]]
             else:
@@ -669,33 +681,29 @@ cdef class Decoder:
                     keep(snapshot, text, p - text, SNAPSHOT_ROOM)
                 if name.length and not is_same(&code.name, name.start, name.length):
                     keep(&code.name, name.start, name.length, 0)
-                    with gil:
-                        self.code_labels[index[0]] = (<const char *>name.start)[:name.length].decode("utf-8", "replace")
+                    code.is_renamed = self.has_renamed = True
 
         if flags[0]:
             for bit in range(7):
                 self.count.flags[bit] += flags[0] >> bit & 1
-        if record == &first:
+        if tape.storage == NULL:
             with gil:
-                self.tape(level).take()
-            self.count.storage_late += 1
-            record = <AnyRecord *>jvq_ring_claim(tape)
-            memcpy(record, &first, tape.itemsize)
-            head = <Head *>record
+                self.take_late(self.tape(level))
         self.seq += 1
         head.seq = self.seq
-        jvq_ring_publish(tape)
-        if code != NULL:
-            history = code.history[level]
-            if history != NULL:
-                if history.storage == NULL:
-                    with gil:
-                        (<Ring>(<list>self.histories[index[0]])[level]).take()
-                    self.count.storage_late += 1
-                jvq_ring_append(history, record)
+        jvq_ring_append(tape, &record)
+        if code != NULL and code.history[level] != NULL:
+            if code.history[level].storage == NULL:
+                with gil:
+                    self.take_late((<list>self.histories[index[0]])[level])
+            jvq_ring_append(code.history[level], &record)
         if self.is_heard[level]:
             self.await_callback(level, index[0], tape.head - 1)
         return p
+
+    cdef int take_late(self, Ring ring) except -1:
+        self.count.storage_late += 1
+        return ring.take()
 
     cdef const uint8_t *refuse_row(self, const uint8_t *row) noexcept nogil:
         """Counts every record of a row whose head can't be read; returns the row's end."""
@@ -753,17 +761,26 @@ cdef class Decoder:
         cdef uint64_t i
         cdef int64_t time_of_day = of_day(trade.time)
         cdef bint is_candidate = not trade.flags & JVQ_ID_TEXT and time_of_day <= code.gap_latest
+        cdef bint is_judged = first == 0        # nothing from before the gap is gone
 
         if is_candidate and first < code.gap_head:
-            held = <const jvq_trade *>jvq_ring_at(store, first, store.head)
-            for i in range(code.gap_head - first):
-                if (held[i].id == trade.id and (<const Head *>&held[i]).code == code.key
-                        and held[i].price == trade.price and held[i].volume == trade.volume
-                        and of_day(held[i].time) == time_of_day):
-                    return True
-        if trade.time - code.gap_time > MARK_ENDS_AFTER:
+            i = code.gap_head - first
+            if self.comparisons_left < i:
+                is_judged = False
+            else:
+                # the newest first: a server goes back by little
+                held = <const jvq_trade *>jvq_ring_at(store, first, store.head)
+                while i > 0:
+                    i -= 1
+                    if (held[i].id == trade.id and (<const Head *>&held[i]).code == code.key
+                            and held[i].price == trade.price and held[i].volume == trade.volume
+                            and of_day(held[i].time) == time_of_day):
+                        self.comparisons_left -= code.gap_head - first - i
+                        return True
+                self.comparisons_left -= code.gap_head - first
+        if trade.time > code.gap_time + MARK_ENDS_AFTER:
             code.marked = False
-        elif is_candidate and first > 0:
+        elif is_candidate and not is_judged:
             # trades are not sent in the order of their times, so any that was overwritten may have been this one
             self.count.maybe_duplicate += 1
         return False
@@ -774,14 +791,16 @@ cdef class Decoder:
         """Adds a published record to its row's batch."""
         cdef Segment *segment
         cdef Segment *larger
+        cdef size_t room
         if not self.row_is_open:
             if self.segment_count == self.segment_room:
-                self.segment_room = max(2 * self.segment_room, <size_t>64)
-                larger = <Segment *>realloc(self.segments, self.segment_room * sizeof(Segment))
+                room = max(2 * self.segment_room, <size_t>64)
+                larger = <Segment *>realloc(self.segments, room * sizeof(Segment))
                 if larger == NULL:
                     with gil:
                         raise MemoryError("no memory for the callbacks of a message")
                 self.segments = larger
+                self.segment_room = room
             segment = &self.segments[self.segment_count]
             segment.level = level
             segment.code = index
@@ -799,6 +818,8 @@ cdef class Decoder:
         cdef Segment segment
         cdef object batch, code
         cdef object hook = self.first_record
+        if self.has_renamed:
+            self.relabel()
         try:
             if hook is not None and self.seq > self.message_seq:
                 self.first_record = None
@@ -810,9 +831,34 @@ cdef class Decoder:
                         batch["code"][0].decode("ascii"))
                 self.call(self.handlers(segment.level), HANDLER_NAMES[segment.level], (code, batch))
         finally:
-            self.segment_count = 0
-            self.pending[0] = self.pending[1] = self.pending[2] = 0
-            self.row_is_open = False
+            self.drop_pending()
+        return 0
+
+    cdef int dispatch_part(self) except -1:
+        """Makes room for more of a large message. An interrupt waits until all of the message is published."""
+        if self.interrupt is None:
+            try:
+                self.dispatch()
+            except BaseException as interrupt:
+                self.interrupt = interrupt
+        self.drop_pending()
+        return 0
+
+    cdef void drop_pending(self) noexcept nogil:
+        self.segment_count = 0
+        self.pending[0] = self.pending[1] = self.pending[2] = 0
+        self.row_is_open = False
+
+    cdef int relabel(self) except -1:
+        """Writes down the names that changed: all at once, since each alone would wait for the GIL."""
+        cdef Code *code
+        cdef int i
+        self.has_renamed = False
+        for i in range(self.code_count):
+            code = &self.codes[i]
+            if code.is_renamed:
+                code.is_renamed = False
+                self.code_labels[i] = (<const char *>code.name.data)[:code.name.length].decode("utf-8", "replace")
         return 0
 
     cdef int call(self, tuple handlers, str where, tuple arguments) except -1:
@@ -855,11 +901,17 @@ cdef class Decoder:
         return -1
 
     cdef int learn(self, uint64_t key) except -2:
-        """Finds or makes the entry of a code; -1 where there is no room. Its histories take their storage later."""
-        cdef int index = self.find(key), level      # another thread may have reserved it meanwhile
+        """Makes an entry for a code; -1 where there is no room. Its histories take their storage later."""
+        cdef int index, level
         cdef uint64_t slot
         cdef Code *code
         cdef list rings = [None, None, None]
+        cdef str name = (<const char *>&key)[:8].rstrip(b"\0").decode("ascii")
+        for level in range(3):
+            if self.history_length[level]:
+                rings[level] = Ring(DTYPES[LEVELS[level]], self.history_length[level], "history")
+        # making the rings may have let another thread run, which may have made this entry or taken the last one
+        index = self.find(key)
         if index >= 0:
             return index
         index = self.code_count
@@ -869,10 +921,9 @@ cdef class Decoder:
         code.key = key
         code.latest_time_of_day = -1
         for level in range(3):
-            if self.history_length[level]:
-                rings[level] = Ring(DTYPES[LEVELS[level]], self.history_length[level], "history")
+            if rings[level] is not None:
                 code.history[level] = &(<Ring>rings[level]).ring
-        self.code_names.append((<const char *>&key)[:8].rstrip(b"\0").decode("ascii"))
+        self.code_names.append(name)
         self.code_labels.append(None)
         self.histories.append(rings)
         self.code_count += 1
@@ -981,37 +1032,30 @@ cdef uint64_t key_of(str name):
 
 
 cdef check_limit(str name, value, least, most):
+    try:
+        value = as_index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
     if not least <= value <= most:
         raise ValueError(f"{name} must be from {least} to {most}, not {value!r}")
 
 
-cdef dict by_level(str name, value, dict meant, int least):
+cdef dict by_level(str name, value, dict defaults, dict shares, int least):
     """The records of each level that a setting means: a number for all, or a dict by level."""
     if isinstance(value, Mapping):
-        unknown = set(value) - set(LEVELS)
+        unknown = [level for level in value if level not in LEVELS]
         if unknown:
-            raise ValueError(f"{name} has no level {sorted(unknown)[0]!r}; the levels are {', '.join(LEVELS)}")
-        meant = meant | dict(value)
-    for level in LEVELS:
-        check_limit(f"{name} of {level}", meant[level], least, 1 << 32)
-    return meant
-
-
-cdef dict capacity_by_level(capacity):
-    return {level: DEFAULT_CAPACITY if isinstance(capacity, Mapping) else capacity for level in LEVELS}
-
-
-cdef dict history_by_level(history):
-    """Quotes come less often than trades, depths are larger: fewer of them are kept."""
-    if isinstance(history, Mapping):
-        history = DEFAULT_HISTORY
-    return {level: max(history // share, 1) if history > 0 else history
-            for level, share in zip(LEVELS, (1, 4, 16))}
+            raise ValueError(f"{name} has no level {unknown[0]!r}; the levels are {', '.join(LEVELS)}")
+        for level in value:
+            check_limit(f"{name} of {level}", value[level], least, 1 << 32)
+        return defaults | dict(value)
+    check_limit(name, value, least, 1 << 32)
+    return {level: max(value // shares[level], 1) if value else 0 for level in LEVELS}
 
 
 cdef int force(jvq_order *order, str name, value, dict orders) except -1:
     if value != "auto":
-        if value not in orders:
+        if not isinstance(value, str) or value not in orders:
             raise ValueError(f"{name} must be 'auto' or one of {', '.join(map(repr, orders))}, not {value!r}")
         order.second = orders[value]
         order.settled = order.forced = True

@@ -45,17 +45,16 @@ static inline const uint8_t *jvq_ring_at(const jvq_ring *ring, uint64_t index, u
     return ring->storage + slot * ring->itemsize;
 }
 
-/* The slot for the next record. It may be claimed again and again until it is published. */
-static inline uint8_t *jvq_ring_claim(jvq_ring *ring)
+/* Publishes a record. A tape writes it twice. */
+static inline void jvq_ring_append(jvq_ring *ring, const void *record)
 {
     uint64_t head = ring->head, slot;
 
     jvq_store_relaxed(&ring->claimed, head + 1);
     jvq_fence_release();
     if (ring->is_tape) {
-        /* the mirror slot: no view of the last `capacity` records reaches it, so a record that turns out bad while it
-         * is parsed there has overwritten nothing that still counts */
-        slot = (head & (ring->capacity - 1)) + ring->capacity;
+        slot = head & (ring->capacity - 1);
+        memcpy(ring->storage + (slot + ring->capacity) * ring->itemsize, record, ring->itemsize);
     } else {
         slot = head % ring->capacity;
         if (head >= ring->capacity) {
@@ -66,22 +65,8 @@ static inline uint8_t *jvq_ring_claim(jvq_ring *ring)
             slot += ring->capacity;
         }
     }
-    return ring->storage + slot * ring->itemsize;
-}
-
-static inline void jvq_ring_publish(jvq_ring *ring)
-{
-    if (ring->is_tape) {
-        uint8_t *slot = ring->storage + (ring->head & (ring->capacity - 1)) * ring->itemsize;
-        memcpy(slot, slot + ring->capacity * ring->itemsize, ring->itemsize);
-    }
-    jvq_store_release(&ring->head, ring->head + 1);
-}
-
-static inline void jvq_ring_append(jvq_ring *ring, const void *record)
-{
-    memcpy(jvq_ring_claim(ring), record, ring->itemsize);
-    jvq_ring_publish(ring);
+    memcpy(ring->storage + slot * ring->itemsize, record, ring->itemsize);
+    jvq_store_release(&ring->head, head + 1);
 }
 
 #endif

@@ -28,6 +28,16 @@ cdef enum:
     COPY_WITHOUT_GIL = 65536    # bytes; below, giving up the GIL costs more than the copy
 
 cdef uint64_t MAX_CAPACITY = 1 << 40
+MAX_BYTES = 1 << 62
+
+
+@cython.final
+cdef class _Storage:
+    """Owns a ring's memory and shows it to nobody: a view with a base that is no array can't be made writable."""
+    cdef object memory
+
+    def __cinit__(self, memory):
+        self.memory = memory
 
 
 @cython.final
@@ -46,7 +56,7 @@ cdef class Ring:
     and is good until the writer laps it, that is until ``capacity`` further records were published: copy what you keep.
     """
 
-    def __init__(self, dtype, capacity, layout="tape"):
+    def __cinit__(self, dtype, capacity, layout="tape"):
         self.dtype = numpy.dtype(dtype)
         if layout not in ("tape", "history"):
             raise ValueError(f"layout must be 'tape' or 'history', not {layout!r}")
@@ -55,8 +65,12 @@ cdef class Ring:
             raise ValueError(f"capacity must be from 1 to 2**40 records, not {capacity!r}")
         if self.dtype.itemsize == 0 or self.dtype.hasobject:
             raise ValueError(f"records of {self.dtype!r} can't stand in a ring")
+        if layout == "tape":
+            capacity = 1 << (capacity - 1).bit_length()
+        if 2 * capacity * self.dtype.itemsize > MAX_BYTES:
+            raise ValueError(f"{capacity} records of {self.dtype.itemsize} bytes are more than memory can hold")
         self.ring.is_tape = layout == "tape"
-        self.ring.capacity = 1 << (capacity - 1).bit_length() if layout == "tape" else capacity
+        self.ring.capacity = capacity
         self.ring.itemsize = self.dtype.itemsize
 
     @property
@@ -115,11 +129,7 @@ cdef class Ring:
         return self.view(first, head - first), head, first - asked
 
     def copy_since(self, cursor):
-        """As ``since``, but a copy that no writer changes any more. Any thread.
-
-        A slot that the writer has claimed counts as overwritten, also where the record turned out bad and was never
-        published: then the very oldest record is lost here while ``since`` still has it.
-        """
+        """As ``since``, but a copy that no writer changes any more. Any thread."""
         cdef uint64_t head = jvq_load_acquire(&self.ring.head)
         cdef uint64_t asked = self.check(cursor, head)
         cdef uint64_t first = oldest(asked, head, self.ring.capacity)
@@ -173,9 +183,11 @@ cdef class Ring:
             return 0
         cdef np.ndarray memory = numpy.empty(jvq_ring_bytes(&self.ring) + CACHE_LINE, numpy.uint8)
         memory.fill(0)
+        cdef _Storage storage = _Storage(memory)
         cdef size_t address = <size_t>np.PyArray_DATA(memory)
-        memory.flags.writeable = False      # else a view of it could be made writable
-        self.memory = memory
+        if self.ring.storage != NULL:       # numpy lets other threads run while it fills
+            return 0
+        self.storage = storage
         self.ring.storage = <uint8_t *>((address + CACHE_LINE - 1) & ~<size_t>(CACHE_LINE - 1))
         return 0
 
@@ -190,7 +202,7 @@ cdef class Ring:
         view = PyArray_NewFromDescr(<void *>numpy.ndarray, self.dtype, 1, &length, NULL,
                                     <void *>jvq_ring_at(&self.ring, first, self.ring.head),
                                     np.NPY_ARRAY_C_CONTIGUOUS | np.NPY_ARRAY_ALIGNED, None)
-        np.set_array_base(view, self.memory)
+        np.set_array_base(view, self.storage)
         return view
 
 

@@ -107,18 +107,29 @@ static inline void decide_no_price(double price, uint32_t *flags)
 }
 
 /* An id is opaque text that happens to be a decimal number in everything seen. */
-static void read_id(jvq_text text, int64_t *id, uint32_t *flags)
+static jvq_status parse_id(const uint8_t **cursor, int64_t *id, uint32_t *flags)
 {
+    const uint8_t *start = *cursor, *p = start;
     uint64_t value = 0;
-    bool is_number = text.length > 0;
-    for (size_t i = 0; is_number && i < text.length; i++) {
-        uint8_t digit = (uint8_t)(text.start[i] - '0');
-        is_number = digit <= 9 && value <= ((uint64_t)INT64_MAX - digit) / 10;
+    uint8_t digit;
+    jvq_number number;
+    jvq_text text;
+
+    while ((digit = (uint8_t)(*p - '0')) <= 9) {
         value = value * 10 + digit;
+        p++;
     }
-    *id = is_number ? (int64_t)value : -1;
-    if (!is_number)
+    if (*p == ',' && p > start && p - start <= 18) {
+        *id = (int64_t)value;
+        *cursor = p + 1;
+        return JVQ_OK;
+    }
+    number = (jvq_number){.text = start, .length = (uint32_t)(p - start)};
+    if (*p != ',' || p == start || !jvq_decimal_whole(&number, id)) {
+        *id = -1;
         *flags |= JVQ_ID_TEXT;
+    }
+    return parse_text(cursor, &text);
 }
 
 jvq_status jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out, int64_t *time_of_day)
@@ -126,10 +137,9 @@ jvq_status jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out,
     const uint8_t *start = *cursor;
     jvq_number numbers[2];
     jvq_status status;
-    jvq_text id;
     uint32_t flags = 0;
 
-    if ((status = parse_time(cursor, time_of_day)) || (status = parse_text(cursor, &id)) ||
+    if ((status = parse_time(cursor, time_of_day)) || (status = parse_id(cursor, &out->id, &flags)) ||
         (status = parse_numbers(cursor, numbers, 2, true, &flags)))
         return status;
     if ((size_t)(*cursor - start) > limit)
@@ -138,7 +148,6 @@ jvq_status jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out,
         return JVQ_BAD_VOLUME;
     out->price = jvq_number_value(&numbers[0]);
     decide_no_price(out->price, &flags);
-    read_id(id, &out->id, &flags);
     out->flags = flags;
     out->zero = 0;
     return JVQ_OK;
@@ -150,7 +159,7 @@ enum { UNDECIDED = -1, FIRST = 0, SECOND = 1 };
 
 #define VOTES_TO_SETTLE 3
 #define RATIO_FITS 0.25    /* a day's mean price lies within this of the last one; otherwise the row says nothing */
-#define TOO_NEAR_TO_ONE 0.02 /* amount / volume and its inverse can't be told apart */
+#define TOO_NEAR_TO_ONE (0.02 + 1e-9) /* amount / volume and its inverse can't be told apart */
 
 void jvq_order_restart(jvq_order *order)
 {
@@ -204,42 +213,43 @@ static int vote_on_totals(double field4, double field5, const jvq_quote *quote)
 
 /* One side of a book: levels without a price come last, prices move away from the spread and stay near the last one.
  * Returns the levels that have a price, -1 where these can't be prices. */
-static int levels_of(const double *block, double price, bool bids)
+static int levels_of(const jvq_number *block, double price, bool bids)
 {
+    double nearer = 0;
     int levels = 0;
-    while (levels < 10 && block[levels] != 0) {
-        if (block[levels] < price * 0.5 || block[levels] > price * 2)
+    while (levels < 10) {
+        double value = jvq_number_value(&block[levels]);
+        if (value == 0)
+            break;
+        if (value < price * 0.5 || value > price * 2)
             return -1;
-        if (levels && (bids ? block[levels] >= block[levels - 1] : block[levels] <= block[levels - 1]))
+        if (levels && (bids ? value >= nearer : value <= nearer))
             return -1;
+        nearer = value;
         levels++;
     }
     for (int i = levels; i < 10; i++)
-        if (block[i] != 0)
+        if (jvq_number_value(&block[i]) != 0)
             return -1;
     return levels;
 }
 
-static bool is_book(const double *bids, const double *asks, double price)
+static bool is_book(const jvq_number *bids, const jvq_number *asks, double price)
 {
-    int bid_levels = levels_of(bids, price, true), ask_levels = levels_of(asks, price, false);
-    return bid_levels >= 0 && ask_levels >= 0 && bid_levels + ask_levels > 0;
+    int bid_levels = levels_of(bids, price, true);
+    int ask_levels = bid_levels < 0 ? -1 : levels_of(asks, price, false);
+    return ask_levels >= 0 && bid_levels + ask_levels > 0;
 }
 
 /* The blocks of each side of lv10: FIRST is prices, quantities. */
 static int vote_on_blocks(jvq_number blocks[2][2][10], double price)
 {
-    double values[2][2][10];
     bool first, second;
 
     if (!(price > 0))
         return UNDECIDED;
-    for (int side = 0; side < 2; side++)
-        for (int block = 0; block < 2; block++)
-            for (int i = 0; i < 10; i++)
-                values[side][block][i] = jvq_number_value(&blocks[side][block][i]);
-    first = is_book(values[0][0], values[1][0], price);
-    second = is_book(values[0][1], values[1][1], price);
+    first = is_book(blocks[0][0], blocks[1][0], price);
+    second = is_book(blocks[0][1], blocks[1][1], price);
     return first == second ? UNDECIDED : first ? FIRST : SECOND;
 }
 

@@ -220,11 +220,11 @@ def lv1_vote(code: str, texts: list[bytes]) -> str | None:
         return None
     price, first, second = (real(texts[i])[0] for i in (2, 4, 5))
     book = [real(texts[i])[0] for i in range(7, 26, 2)]
-    if not (price > 0 and abs(price - 1) > 0.02 and first > 0 and second > 0 and any(p > 0 for p in book)):
+    if not (price > 0 and abs(price - 1) > 0.02 + 1e-9 and first > 0 and second > 0 and any(p > 0 for p in book)):
         return None
     distances = {}
     for order, ratio in (("amount_first", first / second), ("volume_first", second / first)):
-        if abs(ratio / price - 1) <= 0.25 and abs(ratio - 1) > 0.02:
+        if abs(ratio / price - 1) <= 0.25 and abs(ratio - 1) > 0.02 + 1e-9:
             distances[order] = abs(math.log(ratio / price))
     return min(distances, key=lambda order: distances[order]) if distances else None
 

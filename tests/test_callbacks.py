@@ -590,3 +590,52 @@ def test_many_codes_are_each_kept_apart():
     assert decoder.codes == codes
     for code in codes:
         assert decoder.history(code, "trades").last(2)["id"].tolist() == [int(code)]
+
+
+def test_an_interrupt_in_the_middle_of_a_large_message_loses_none_of_it():
+    decoder, calls = new(capacity=16), []
+
+    def interrupted(code, trades):
+        calls.append(len(trades))
+        raise KeyboardInterrupt
+
+    decoder.on_trades = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        decoder.decode(trade_message(*range(20)))
+    assert calls == [4]
+    assert decoder.trades.head == 20
+    decoder.on_trades = lambda code, trades: calls.append(len(trades))
+    assert decoder.decode(trade_message(20)) == 1
+    assert calls == [4, 1]
+
+
+@pytest.mark.parametrize("recv", [1.5, "1", None])
+def test_an_arrival_that_is_no_integer_is_a_type_error(recv):
+    decoder = new()
+    for decode in (decoder.decode, decoder.decode_part):
+        with pytest.raises(TypeError):
+            decode(trade_message(1), recv)
+    assert decoder.messages == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("capacity", None), ("history", "a"), ("max_codes", 1.9), ("capacity", {1: 2, "x": 1}), ("lv1_order", ["x"])],
+)
+def test_a_setting_of_the_wrong_type_is_named(name, value):
+    with pytest.raises((TypeError, ValueError), match=name):
+        new(**{name: value})
+
+
+def test_reserving_beside_a_writer_loses_no_record():
+    names = [f"lv2_{number:06d}" for number in range(600_000, 600_300)]
+    decoder = new(capacity=4096, history=8, max_codes=400)
+    large = wire.message(*[one("trades", name[4:], 2) for name in names])
+    helper = threading.Thread(target=lambda: decoder.reserve(names))
+    helper.start()
+    for _ in range(5):
+        decoder.decode(large)
+    helper.join(30)
+    assert decoder.trades.head == 3000
+    assert sorted(decoder.codes) == [name[4:] for name in names]
+    assert all(decoder.history(name[4:], "trades").last(8)["volume"].all() for name in names)

@@ -223,7 +223,7 @@ def undecided_quotes():
     yield "volume missing", wire.quote(price="10.00", amount="100000.00", volume="", **full), "600519"
     yield "no price", wire.quote(price="0.00", amount="100000.00", volume="10000", **full), "600519"
     yield "price missing", wire.quote(price="", amount="100000.00", volume="10000", **full), "600519"
-    for price in ("1.00", "0.981", "1.019", "1"):
+    for price in ("1.00", "0.98", "0.981", "1.019", "1.02", "1"):
         yield f"price {price}", wire.quote(price=price, amount="1000000", volume="1000000", **full), "510050"
     yield "bond counted in lots", wire.quote(price="101.20", amount="1012000.00", volume="1000", **full), "127063"
     yield "neither order near", wire.quote(price="10.00", amount="130000", volume="10000", **full), "600519"

@@ -663,3 +663,34 @@ def test_a_reader_that_is_never_there_costs_the_writer_nothing_and_is_told_all_i
     assert (after, lost, len(records)) == (5_000, 4_984, 16)
     records, after, lost = decoder.history("600519", "trades").copy_since(10)
     assert (after, lost, len(records)) == (5_000, 4_986, 4)
+
+
+@both_layouts
+def test_no_view_can_be_made_writable(layout):
+    ring = Ring(jvq.TRADE, 4, layout)
+    ring.append(np.zeros(3, jvq.TRADE))
+    view = ring.last(2)
+    with pytest.raises(ValueError):
+        view.flags.writeable = True
+    with pytest.raises((AttributeError, TypeError)):
+        view.base.flags.writeable = True
+    with pytest.raises(TypeError):
+        memoryview(view.base)
+
+
+def test_a_ring_that_no_memory_can_hold_is_refused():
+    with pytest.raises(ValueError, match="memory"):
+        Ring("V8388608", 2**40)
+
+
+def test_a_record_that_is_refused_overwrites_nothing():
+    decoder = jvq.Decoder(capacity=4, trading_day="2026-11-23")
+    for i in range(6):
+        decoder.decode(wire.message(f"lv2_600519=09:30:0{i},{i},10.0{i},100".encode()))
+    across_the_seam, before = decoder.trades.since(2)[0], decoder.trades.since(2)[0].copy()
+    decoder.resume()
+    for text in ("lv2_600519=09:30:09,9,10.09,0.5", "lv2_600519=09:30:05,5,10.05,100"):
+        assert decoder.decode(wire.message(text.encode())) == 0
+    assert np.array_equal(across_the_seam, before)
+    assert decoder.trades.claimed == decoder.trades.head == 6
+    assert decoder.trades.copy_since(2)[2] == 0
