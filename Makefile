@@ -9,7 +9,7 @@ PYTHON ?= python3
 CC ?= cc
 VENV := .venv
 BIN := $(VENV)/bin
-COMPILED := $(wildcard src/* jvq_fast/*.pxd) setup.py pyproject.toml
+COMPILED := $(wildcard src/* jvq_fast/*.pxd jvq_fast/include/*) setup.py pyproject.toml
 
 # One entry of pyproject.toml's lists a line.
 listed = $(BIN)/python -c "import tomllib; t = tomllib.load(open('pyproject.toml', 'rb')); print(*t$(1), sep='\n')"

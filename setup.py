@@ -57,6 +57,7 @@ elif VARIANT == "sanitize":
         "-fno-omit-frame-pointer",
         "-fsanitize=address,undefined",
         "-fno-sanitize-recover=undefined",
+        "-fno-wrapv",  # CPython's own flag, which would hide signed overflow
     ]
     LINK += ["-fsanitize=address,undefined"]
 
@@ -76,14 +77,18 @@ WARNINGS = [
 ]
 
 # Every C and .pxd file counts for every extension: a change of a shared header must never leave a stale object.
-DEPENDS = [str(path) for pattern in ("src/*.h", "src/*.c", "jvq_fast/*.pxd") for path in sorted(Path().glob(pattern))]
+DEPENDS = [
+    str(path)
+    for pattern in ("jvq_fast/include/*.h", "src/*.c", "jvq_fast/*.pxd")
+    for path in sorted(Path().glob(pattern))
+]
 
 
 def extension(name: str, *sources: str, libraries: tuple[str, ...] = ()) -> Extension:
     return Extension(
         f"jvq_fast.{name}",
         [f"src/{source}" for source in sources],
-        include_dirs=["src"],
+        include_dirs=["jvq_fast/include"],
         libraries=list(libraries),
         depends=DEPENDS,
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],

@@ -8,6 +8,8 @@ from jvq_fast import _picows
 
 _picows.check()
 
+from pathlib import Path as _Path
+
 from jvq_fast.capture import replay
 from jvq_fast.decoder import Decoder
 from jvq_fast.errors import (
@@ -28,6 +30,12 @@ from jvq_fast.records import DEPTH, QUOTE, TRADE, Flag
 from jvq_fast.ring import Ring
 
 __version__ = "0.1.0"
+
+
+def get_include() -> str:
+    """The folder of the C headers that the ``.pxd`` files name: an include directory for what cimports this package."""
+    return str(_Path(__file__).with_name("include"))
+
 
 __all__ = [
     "DEPTH",
@@ -50,5 +58,6 @@ __all__ = [
     "Ring",
     "ServerError",
     "__version__",
+    "get_include",
     "replay",
 ]

@@ -1,5 +1,6 @@
 """What a feed tells besides data: its events and who listens to them."""
 
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ class Gap:
     """Data may be missing between `start` and `end`, both ns since the epoch UTC, by arrival.
 
     `start` is the arrival of the last message before the connection was lost (its opening where none had come), `end`
-    that of the first message with records after it. `codes` are the subscriptions in force when it was lost.
+    that of the first message with records after it. `codes` are those that were subscribed when it was lost, bare.
     """
 
     start: int
@@ -36,6 +37,8 @@ class Events:
     def add(self, name: str, handler: Callable[..., Any]) -> None:
         if not callable(handler):
             raise TypeError(f"{name} takes a callable, not {handler!r}")
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError(f"{name} calls its handlers and does not await them: {handler!r} is a coroutine function")
         self._handlers[name] += (handler,)
 
     def tell(self, name: str, *arguments: object) -> None:

@@ -196,6 +196,12 @@ class Feed:
             0,
         )
 
+    def __setattr__(self, name: str, value: object) -> None:
+        # A handler that is assigned, as it is to a Decoder, would never be called.
+        if name.startswith("on_"):
+            raise AttributeError(f"write @feed.{name} or feed.{name}(handler): handlers of a feed are not assigned")
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         state = "connected" if self.connected else "running" if self._running else "idle"
         return f"<Feed {self._market} {state}, {len(self._wanted)} subscriptions>"
@@ -535,6 +541,7 @@ class Feed:
             self._run_loop()
         except BaseException as error:
             self._thread_error = error
+            _log.error("the feed has ended: %s: %s", type(error).__name__, error)
         finally:
             self._end()
             self._ready.set()
@@ -656,6 +663,8 @@ class Feed:
         """Stay with a connection to its end; returns why it ended."""
         listener = connection.listener
         cancelled = None
+        if self._stop.is_set():
+            connection.close()  # it opened while the stop was under way
         try:
             reason = await connection.ended()
         except asyncio.CancelledError as error:
@@ -675,7 +684,8 @@ class Feed:
         if self._stop.is_set():
             reason = "stopped"
         elif self._gap is None and self._wanted:
-            self._gap = (listener.message_ns or self._opened_ns, reason, self.subscriptions)
+            codes = tuple(dict.fromkeys(map(code_of, self.subscriptions)))
+            self._gap = (listener.message_ns or self._opened_ns, reason, codes)
         self._events.tell("on_disconnect", reason)
         return reason
 

@@ -173,7 +173,8 @@ class Recorder:
         return True
 
     def _take(self) -> bool:
-        self._chunk = self._tap.take()
+        taken = self._tap.take()
+        self._chunk = None if taken is None else memoryview(taken)
         self._chunk_written = 0
         return self._chunk is not None
 

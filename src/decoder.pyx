@@ -7,6 +7,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 import datetime
+import inspect
 import logging
 from collections.abc import Mapping
 from operator import index as as_index
@@ -1090,4 +1091,6 @@ cdef tuple as_handlers(str name, handlers):
     for handler in several:
         if not callable(handler):
             raise TypeError(f"{name} takes callables, not {type(handler).__name__}")
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError(f"{name} calls its handlers and does not await them: {handler!r} is a coroutine function")
     return several

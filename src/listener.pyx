@@ -3,9 +3,7 @@
 import asyncio
 
 cimport cython
-from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -122,10 +120,7 @@ cdef class Tap:
             raise MemoryError
 
     def take(self):
-        """All entries appended since the last call, as a read-only memoryview that is good until the next call.
-
-        Returns None when there are none. Entries of the call before count as written.
-        """
+        """All entries appended since the last call, or None. Entries of the call before count as written."""
         cdef uint8_t *data = self.data
         cdef Py_ssize_t size = self.size, room = self.room
         self.data, self.size, self.room = self.taken, 0, self.taken_room
@@ -134,7 +129,7 @@ cdef class Tap:
             return None
         with nogil:
             seal(data, size)
-        return PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ)
+        return PyBytes_FromStringAndSize(<char *>data, size)
 
     cdef bint message(self, bint ends_read, int64_t recv_ns, const uint8_t *payload, Py_ssize_t size) noexcept:
         cdef Py_ssize_t need = 2 * ENTRY_HEADER + 16 + size

@@ -56,7 +56,11 @@ def test_hostile_input_touches_no_foreign_memory_and_has_no_undefined_behaviour(
 
 @pytest.mark.parametrize(
     ("fault", "report"),
-    [("overflow", "AddressSanitizer: heap-buffer-overflow"), ("shift", "runtime error: shift exponent")],
+    [
+        ("overflow", "AddressSanitizer: heap-buffer-overflow"),
+        ("shift", "runtime error: shift exponent"),
+        ("add", "runtime error: signed integer overflow"),
+    ],
 )
 def test_the_sanitizers_see_a_planted_fault(tmp_path, run_python, fault, report):
     settings = environment()
@@ -65,6 +69,7 @@ def test_the_sanitizers_see_a_planted_fault(tmp_path, run_python, fault, report)
         "#include <stdlib.h>\n"
         "int overflow(int n) { volatile char *p = malloc((size_t)n); char c = p[n]; free((void *)p); return c; }\n"
         "int shift(int n) { return 1 << n; }\n"
+        "int add(int n) { return n + 2147483647; }\n"
     )
     library = tmp_path / "planted.so"
     subprocess.run(
