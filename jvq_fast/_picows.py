@@ -20,7 +20,10 @@ def check() -> None:
     try:
         from jvq_fast._built_with import PICOWS_PXD_SHA256, PICOWS_VERSION
     except ModuleNotFoundError:
-        raise ImportError("jvq_fast is not built here. In its source tree: pip install -e .") from None
+        raise ImportError(
+            f"jvq_fast in {Path(__file__).parent} is not built. This mends it, in its source tree: pip install -e . "
+            "(or, where it is installed elsewhere, leave the source tree)"
+        ) from None
 
     install = f'pip install "{REQUIREMENT}"'
     rebuild = f'pip install --force-reinstall --no-cache-dir --no-binary jvq-fast jvq-fast "{REQUIREMENT}"'
@@ -30,35 +33,37 @@ def check() -> None:
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(f"{built}, but picows is not installed. This mends it: {install}")
     folder = Path(spec.submodule_search_locations[0])
-    version = _version(folder)
-    release = re.match(r"\d+(?:\.\d+)*", version)
-    numbers = tuple(map(int, release[0].split("."))) if release else ()
-    if not LOWEST <= numbers < BELOW:
-        raise ImportError(
-            f"{built} and runs with {REQUIREMENT}, but picows {version or 'of no known version'} is installed "
-            f"in {folder}. This mends it: {install}"
-        )
+    versions = _versions(folder)
+    for version in versions or ["of no known version"]:
+        release = re.match(r"\d+(?:\.\d+)*", version)
+        if release is None or not LOWEST <= tuple(map(int, release[0].split("."))) < BELOW:
+            raise ImportError(
+                f"{built} and runs with {REQUIREMENT}, but picows {version} is installed in {folder}. "
+                f"This mends it: {install}"
+            )
     pxd = folder / "picows.pxd"
     digest = hashlib.sha256(pxd.read_bytes()).hexdigest() if pxd.is_file() else "missing"
     if digest != PICOWS_PXD_SHA256:
         raise ImportError(
-            f"{built}, but picows {version} in {folder} has another layout (picows.pxd sha256 {digest[:16]}); "
+            f"{built}, but picows {versions[0]} in {folder} has another layout (picows.pxd sha256 {digest[:16]}); "
             f"frames would be lost or the process would crash. This mends it: {rebuild}"
         )
 
 
-def _version(folder: Path) -> str:
-    """The version that the package in this folder names; that of the metadata where it names none.
+def _versions(folder: Path) -> list[str]:
+    """What the package in this folder calls itself, and what its metadata says.
 
-    The two differ where one installation hides another on the path.
+    The two differ where one installation hides another on the path, or was only half replaced.
     """
+    versions = []
     try:
         found = re.search(r"""^__version__\s*=\s*['"]([^'"]+)['"]""", (folder / "version.py").read_text("utf-8"), re.M)
     except OSError:
         found = None
     if found:
-        return found[1]
+        versions.append(found[1])
     try:
-        return importlib.metadata.version("picows")
+        versions.append(importlib.metadata.version("picows"))
     except importlib.metadata.PackageNotFoundError:
-        return ""
+        pass
+    return versions

@@ -44,7 +44,7 @@ def run_suite(variant: str, *arguments: str, timeout: float, **environment: str)
         # Only Python's own streams are captured: a sanitizer's report must outlive the process that it ends.
         [
             *(sys.executable, "-m", "pytest", "--capture=sys", "-p", "no:cacheprovider", "-m", "not release_only"),
-            *arguments,
+            *("--numprocesses=2", "--dist=loadfile", *arguments),
         ],
         cwd=ROOT,
         env=child,

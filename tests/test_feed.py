@@ -664,3 +664,17 @@ def test_stats_and_data_can_be_read_from_another_thread_while_it_runs(server: Sc
     assert feed.stats()["connected"] == 0
     assert feed.stats()["messages"] == feed.stats()["frames"]
     assert feed.history("600519", "trades").head == feed.trades.head
+
+
+def test_a_handler_that_is_assigned_is_refused_with_the_right_way() -> None:
+    feed = Feed(TOKEN)
+    with pytest.raises(AttributeError, match="@feed.on_trades"):
+        feed.on_trades = print  # type: ignore[method-assign, assignment]
+
+
+@pytest.mark.parametrize("event", ["on_trades", "on_batch", "on_gap", "on_error"])
+def test_a_coroutine_function_is_no_handler(event: str) -> None:
+    async def handler(*_: object) -> None: ...
+
+    with pytest.raises(TypeError, match="await"):
+        getattr(Feed(TOKEN), event)(handler)

@@ -117,6 +117,14 @@ def test_refuses_a_version_outside_the_range(scratch, version):
     assert_refused(scratch.run_import(), f"picows {version}", 'pip install "picows>=2.3.1,<2.4"')
 
 
+@pytest.mark.parametrize("version", ["2.3.0", "2.4.0"])
+def test_refuses_a_version_that_only_the_metadata_tells(scratch, version):
+    metadata = scratch.copy_picows().parent / f"picows-{version}.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: picows\nVersion: {version}\n")
+    assert_refused(scratch.run_import(), f"picows {version}", 'pip install "picows>=2.3.1,<2.4"')
+
+
 @pytest.mark.parametrize("version", ["2.3.1", "2.3.2", "2.3.10.post1"])
 def test_accepts_a_version_inside_the_range_with_the_same_layout(scratch, version):
     scratch.copy_picows()

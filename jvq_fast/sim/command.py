@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     try:
         return asyncio.run(_serve(args, settings, items))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         print(f"jvq-fast sim: {error}", file=sys.stderr)
         return 1
 
