@@ -667,8 +667,8 @@ def test_stats_and_data_can_be_read_from_another_thread_while_it_runs(server: Sc
 
 
 def test_a_handler_that_is_assigned_is_refused_with_the_right_way() -> None:
-    feed = Feed(TOKEN)
-    with pytest.raises(AttributeError, match="@feed.on_trades"):
+    feed = jvq.Feed(TOKEN)
+    with pytest.raises(AttributeError, match="@feed"):
         feed.on_trades = print  # type: ignore[method-assign, assignment]
 
 
@@ -677,4 +677,4 @@ def test_a_coroutine_function_is_no_handler(event: str) -> None:
     async def handler(*_: object) -> None: ...
 
     with pytest.raises(TypeError, match="await"):
-        getattr(Feed(TOKEN), event)(handler)
+        getattr(jvq.Feed(TOKEN), event)(handler)
