@@ -541,7 +541,6 @@ class Feed:
             self._run_loop()
         except BaseException as error:
             self._thread_error = error
-            _log.error("the feed has ended: %s: %s", type(error).__name__, error)
         finally:
             self._end()
             self._ready.set()

@@ -280,7 +280,8 @@ def test_each_attempt_allocates_anew_and_allocations_keep_their_distance() -> No
                     for _ in range(enough):
                         assert left.acquire(timeout=20)
                     assert interval == 0 or not left.acquire(timeout=0.5)
-                assert service.accepted == feed.stats()["allocations"]
+                # the last one may have been begun and given up before it reached the service
+                assert service.accepted <= feed.stats()["allocations"] <= service.accepted + 1
                 assert service.accepted >= enough
 
 
