@@ -29,7 +29,7 @@ class BusyThread:
             self._on.wait()
             if self._ended:
                 return
-            while self._on.is_set():
+            while self._on.is_set() and not self._ended:
                 for _ in range(100):
                     number += 1
 
@@ -42,9 +42,8 @@ class BusyThread:
     def end(self) -> None:
         self._ended = True
         self._on.set()
-        self._on.clear()
-        self._on.set()
         self._thread.join(10)
+        assert not self._thread.is_alive()
 
 
 @pytest.mark.release_only
