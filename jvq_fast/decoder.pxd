@@ -66,10 +66,14 @@ cdef struct Counters:
     uint64_t callback_errors
 
 
+cdef enum:
+    FAULT_BYTES = 1024
+
+
 cdef struct Fault:              # a bad record, kept for whoever looks for the reason
     int reason
     size_t length
-    uint8_t data[1024]
+    uint8_t data[FAULT_BYTES]
 
 
 cdef class Decoder:

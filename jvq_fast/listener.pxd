@@ -8,7 +8,7 @@ cdef class Tap:
     cdef uint8_t *data           # entries appended by the data path
     cdef Py_ssize_t size
     cdef Py_ssize_t room
-    cdef uint8_t *taken          # entries handed to the writer, not touched until the next take()
+    cdef uint8_t *taken          # entries that the writer took, held until it comes again
     cdef Py_ssize_t taken_size
     cdef Py_ssize_t taken_room
     cdef Py_ssize_t limit

@@ -113,7 +113,6 @@ cdef enum:
     RELEASE_GIL_FROM = 32768    # bytes, compressed
     FIRST_TEXT_ROOM = 262144
     FAULTS_KEPT = 16
-    FAULT_BYTES = 1024
     SNAPSHOT_ROOM = 768         # longer than any snapshot seen, so that it is taken once
 
 cdef int64_t SECOND = 1_000_000_000
@@ -135,8 +134,8 @@ cdef dict LV10_ORDERS = {"price_first": False, "volume_first": True}
 
 # Where a dict leaves a level out. Quotes come less often than trades, depths are larger: fewer of them are kept.
 cdef dict CAPACITY = dict.fromkeys(LEVELS, 65536)
-cdef dict HISTORY = {"trades": 1024, "quotes": 256, "depths": 64}
 cdef dict HISTORY_SHARES = {"trades": 1, "quotes": 4, "depths": 16}
+cdef dict HISTORY = {level: 1024 // share for level, share in HISTORY_SHARES.items()}
 
 
 class _Names(Mapping):
@@ -721,7 +720,7 @@ cdef class Decoder:
             p += 1
         if equals == NULL or not has_level:
             reason = JVQ_BAD_ROW
-        elif (starts_with(row, b"lv2_") or starts_with(row, b"lv1_") or starts_with(row, b"lv10_")):
+        elif starts_with(row, b"lv2_") or starts_with(row, b"lv1_") or starts_with(row, b"lv10_"):
             reason = JVQ_BAD_CODE
         else:
             reason = JVQ_BAD_LEVEL
@@ -814,25 +813,22 @@ cdef class Decoder:
         return 0
 
     cdef int dispatch(self) except -1:
-        """Calls the handlers for all that was published and not dispatched yet."""
+        """Calls the handlers for all that is pending; the caller drops it, whatever comes out of them."""
         cdef size_t i
         cdef Segment segment
         cdef object batch, code
         cdef object hook = self.first_record
         if self.has_renamed:
             self.relabel()
-        try:
-            if hook is not None and self.seq > self.message_seq:
-                self.first_record = None
-                self.call((hook,), "first_record", (self.recv,))
-            for i in range(self.segment_count):
-                segment = self.segments[i]
-                batch = self.tape(segment.level).view(segment.first, segment.count)
-                code = (self.code_names[segment.code] if segment.code >= 0 else
-                        batch["code"][0].decode("ascii"))
-                self.call(self.handlers(segment.level), HANDLER_NAMES[segment.level], (code, batch))
-        finally:
-            self.drop_pending()
+        if hook is not None and self.seq > self.message_seq:
+            self.first_record = None
+            self.call((hook,), "first_record", (self.recv,))
+        for i in range(self.segment_count):
+            segment = self.segments[i]
+            batch = self.tape(segment.level).view(segment.first, segment.count)
+            code = (self.code_names[segment.code] if segment.code >= 0 else
+                    batch["code"][0].decode("ascii"))
+            self.call(self.handlers(segment.level), HANDLER_NAMES[segment.level], (code, batch))
         return 0
 
     cdef int dispatch_part(self) except -1:

@@ -235,6 +235,7 @@ cdef class Listener(WSListener):
                     return
             if frame.payload_size > self.max_message:
                 self.closing = True
+                self.finish_read()
                 return
             self.frames += 1
             self.take_frame(transport, frame)

@@ -28,7 +28,7 @@ cdef enum:
     COPY_WITHOUT_GIL = 65536    # bytes; below, giving up the GIL costs more than the copy
 
 cdef uint64_t MAX_CAPACITY = 1 << 40
-MAX_BYTES = 1 << 62
+cdef uint64_t MAX_BYTES = 1 << 62
 
 
 @cython.final

@@ -73,8 +73,7 @@ typedef enum jvq_status {
     JVQ_BAD_LENGTH, /* longer than the limit */
     JVQ_BAD_ROW,    /* no '=' at all, or no '_' before it */
     JVQ_BAD_LEVEL,
-    JVQ_BAD_CODE,
-    JVQ_STATUSES
+    JVQ_BAD_CODE
 } jvq_status;
 
 /* Which of two orders the feed writes its fields in (lv1: amount and volume; lv10: prices and quantities). */

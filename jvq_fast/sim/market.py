@@ -9,6 +9,7 @@ Trades are said before the snapshot that counts them; shares and money are whole
 import datetime as dt
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from jvq_fast.market_rules import Board
@@ -41,7 +42,7 @@ _ODD_LOTS = 0.01
 _TYPICAL_ORDER = 20_000_000  # thousandths of a CNY
 
 
-class Market:
+class Market(ABC):
     """What all codes have in common: the day, its totals, and the snapshot grid."""
 
     def __init__(self, listing: Listing, seed: int) -> None:
@@ -107,11 +108,11 @@ class Market:
             asks=asks,
         )
 
-    def _prepare(self, day: dt.date) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _prepare(self, day: dt.date) -> None: ...
 
-    def _levels(self) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
-        raise NotImplementedError
+    @abstractmethod
+    def _levels(self) -> tuple[tuple[Level, ...], tuple[Level, ...]]: ...
 
     def _amount_text(self) -> str:
         cents = self._amount // 10
@@ -139,14 +140,14 @@ class Market:
                 yield from self._continuous(max(time, begin), end)
         yield from self._closing_call(max(time, AFTERNOON[1]))
 
-    def _opening_call(self, time: int) -> Iterator[int]:
-        raise NotImplementedError
+    @abstractmethod
+    def _opening_call(self, time: int) -> Iterator[int]: ...
 
-    def _continuous(self, begin: int, end: int) -> Iterator[int]:
-        raise NotImplementedError
+    @abstractmethod
+    def _continuous(self, begin: int, end: int) -> Iterator[int]: ...
 
-    def _closing_call(self, time: int) -> Iterator[int]:
-        raise NotImplementedError
+    @abstractmethod
+    def _closing_call(self, time: int) -> Iterator[int]: ...
 
     def _grid(self, time: int) -> int:
         """The first time of the snapshot grid after ``time``."""
