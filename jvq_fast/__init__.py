@@ -19,13 +19,15 @@ from jvq_fast.errors import (
     CaptureWarning,
     ConnectError,
     ConnectionLimitError,
+    EvictedError,
     HandshakeError,
     JvqError,
     NotConnectedError,
     RequestTimeoutError,
     ServerError,
 )
-from jvq_fast.feed import Feed, Gap
+from jvq_fast.events import Gap, Stale, State
+from jvq_fast.feed import Feed
 from jvq_fast.records import DEPTH, QUOTE, TRADE, Flag
 from jvq_fast.ring import Ring
 
@@ -48,6 +50,7 @@ __all__ = [
     "ConnectError",
     "ConnectionLimitError",
     "Decoder",
+    "EvictedError",
     "Feed",
     "Flag",
     "Gap",
@@ -57,6 +60,8 @@ __all__ = [
     "RequestTimeoutError",
     "Ring",
     "ServerError",
+    "Stale",
+    "State",
     "__version__",
     "get_include",
     "replay",

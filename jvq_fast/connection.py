@@ -250,6 +250,11 @@ class Connection:
         if self._transport is not None:
             self._transport.send(WSMsgType.TEXT, text)
 
+    def ping(self) -> None:
+        """Send a PING. On the loop's thread."""
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.send_ping(b"")
+
     def close(self) -> None:
         """Say goodbye and close. On the loop's thread; harmless when it is closing already."""
         transport = self._transport

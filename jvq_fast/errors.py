@@ -10,6 +10,7 @@ __all__ = [
     "CaptureWarning",
     "ConnectError",
     "ConnectionLimitError",
+    "EvictedError",
     "HandshakeError",
     "JvqError",
     "NotConnectedError",
@@ -73,6 +74,22 @@ class ServerError(JvqError):
 
 class ConnectionLimitError(ServerError):
     """The account has as many connections as it may have: end another one, or raise the balance."""
+
+
+class EvictedError(ConnectionLimitError):
+    """The server took the connection away time and again: another process uses the token. One of the two must end."""
+
+    def __init__(self, text: str, times: int, seconds: float) -> None:
+        super().__init__(text)
+        self.args = (text, times, seconds)
+        self.times = times
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return (
+            f"evicted {self.times} times within {self.seconds:g} s, so another process uses this token; "
+            f"end one of the two. The server says: {self.text}"
+        )
 
 
 class NotConnectedError(JvqError):

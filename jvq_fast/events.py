@@ -4,12 +4,28 @@ import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from jvq_fast.decoder import Decoder
 
-NAMES = ("on_connect", "on_disconnect", "on_gap", "on_text")
+NAMES = ("on_connect", "on_disconnect", "on_state", "on_gap", "on_stale", "on_lag", "on_text")
 _log = logging.getLogger("jvq_fast")
+
+
+class State(StrEnum):
+    """Where a feed is. `stats()["state"]`, `on_state` and the log say the same."""
+
+    IDLE = "idle"  # not run yet
+    ALLOCATING = "allocating"  # asks for a server
+    CONNECTING = "connecting"  # name lookup, connection, handshake
+    OPEN = "open"  # connected and subscribed; no record yet
+    LIVE = "live"  # records arrive
+    PROBING = "probing"  # none arrived for too long: the server is being asked
+    CLOSING = "closing"  # saying goodbye
+    WAITING = "waiting"  # for the next attempt
+    STOPPED = "stopped"  # ended by `stop()` or by whoever runs it
+    FAILED = "failed"  # ended by an error, which `run` or `join` raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +40,17 @@ class Gap:
     end: int
     reason: str
     codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Data should be coming and is not. The feed leaves the connection for another one.
+
+    `since` is the arrival of the last message, ns since the epoch UTC (the connection's opening where none had come).
+    """
+
+    since: int
+    reason: str
 
 
 class Events:

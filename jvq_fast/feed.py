@@ -1,48 +1,35 @@
-"""The feed: allocates a server, connects, subscribes, and comes back by itself."""
+"""The feed: data, events, subscription and running, in one object that any thread may hold."""
 
 import asyncio
 import contextlib
 import logging
 import os
-import random
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from concurrent.futures import CancelledError
 from datetime import date
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
-from jvq_fast.allocation import SERVICE, ServerAddress, allocate, parse_server, service_url
+from jvq_fast.allocation import SERVICE, ServerAddress, parse_server, service_url
 from jvq_fast.capture import MAX_PAYLOAD
-from jvq_fast.connection import Connection, uses_aiofastnet
+from jvq_fast.channel import Channel
+from jvq_fast.connection import uses_aiofastnet
 from jvq_fast.decoder import Decoder
-from jvq_fast.errors import (
-    AllocationError,
-    ConnectError,
-    ConnectionLimitError,
-    JvqError,
-    NotConnectedError,
-    RequestTimeoutError,
-    ServerError,
-)
-from jvq_fast.events import Events, Gap
+from jvq_fast.events import Events, State
 from jvq_fast.listener import Tap
 from jvq_fast.offload import offload
 from jvq_fast.recorder import Recorder
-from jvq_fast.redact import Secret, redact
+from jvq_fast.redact import Secret
 from jvq_fast.ring import Ring
-from jvq_fast.subscriptions import checked, code_of
+from jvq_fast.supervisor import Settings, Supervisor
 
-__all__ = ["Feed", "Gap"]
+__all__ = ["Feed"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 Level = Literal["trades", "quotes", "depths"]
-_LIMIT_TEXT = "并发上限"
-_COUNTED = ("frames", "texts", "pings", "fragments")
 _CAPTURE_CHECK = 0.25
 _log = logging.getLogger("jvq_fast")
 
@@ -58,8 +45,10 @@ class Feed:
     All times are seconds: `connect_timeout` for name lookup, connection and handshake together, `handshake_timeout` for
     the handshake alone, `allocation_timeout` for an allocation, `allocation_interval` the least time between two,
     `backoff_min` and `backoff_max` the ceiling of the random wait before the first and the later attempts to come back,
-    `close_timeout` for saying goodbye. `max_message` limits a WebSocket message in bytes, `capture_limit` the bytes
-    that wait in memory for the disk.
+    `close_timeout` for saying goodbye; `stale_snapshots` and `stale_trades` the silence that is too long in trading
+    hours while any snapshot is subscribed, or trades only, and `probe_timeout` for an answer before it is judged. With
+    `clock="always"` silence is judged day and night. `eviction_limit` evictions within `eviction_window` end the feed.
+    `max_message` limits a WebSocket message in bytes, `capture_limit` the bytes that wait in memory for the disk.
 
     The storage that the subscriptions will fill is taken at once, so `history` knows their codes from the start.
     Handlers run on the feed's thread, between two socket reads or within one, and hold it up while they run. Until the
@@ -94,12 +83,14 @@ class Feed:
         backoff_min: float = 0.5,
         backoff_max: float = 30.0,
         close_timeout: float = 1.0,
+        stale_snapshots: float = 15.0,
+        stale_trades: float = 60.0,
+        probe_timeout: float = 3.0,
+        eviction_limit: int = 3,
+        eviction_window: float = 60.0,
         capture_limit: int = 64 * 1024 * 1024,
     ) -> None:
         self._market = market
-        self._wanted: dict[str, None] = {}
-        self._running = False
-        self._connection: Connection | None = None
         # Whatever is raised shows this frame in its traceback: it must hold no text that may hold a token.
         both = server is not None and allocation is not None
         parts = (
@@ -121,7 +112,13 @@ class Feed:
             allocation_timeout=allocation_timeout,
             close_timeout=close_timeout,
             backoff_min=backoff_min,
+            stale_snapshots=stale_snapshots,
+            stale_trades=stale_trades,
+            probe_timeout=probe_timeout,
+            eviction_window=eviction_window,
         )
+        if eviction_limit < 1:
+            raise ValueError(f"eviction_limit is at least 1, not {eviction_limit!r}")
         if allocation_interval < 0:
             raise ValueError(f"allocation_interval is a time in seconds, not {allocation_interval!r}")
         if backoff_max < backoff_min:
@@ -133,14 +130,6 @@ class Feed:
         self._loop_factory = _loop_factory(loop)
         self._capture = None if capture is None else os.fspath(capture)
         self._capture_limit = max(capture_limit, 2 * max_message)
-        self._max_codes = max_codes
-        self._max_message = max_message
-        self._connect_timeout = connect_timeout
-        self._handshake_timeout = handshake_timeout
-        self._allocation_timeout = allocation_timeout
-        self._allocation_interval = allocation_interval
-        self._close_timeout = close_timeout
-        self._backoff = _Backoff(backoff_min, backoff_max)
         self.decoder = Decoder(
             market=market,
             capacity=capacity,
@@ -154,11 +143,33 @@ class Feed:
             max_record=max_record,
         )
         self._events = Events(self.decoder)
-        self._want(checked(subscriptions))
-        self._reserve(self._wanted)
 
         # Guards what more than one thread touches. Re-entrant, since a signal handler may call stop() at any point.
         self._lock = threading.RLock()
+        self._channel = Channel(self._lock, self._reserve, max_codes)
+        self._channel.subscribe(subscriptions)
+        settings = Settings(
+            market=market,
+            token=self._token,
+            server=self._server,
+            service=self._service,
+            max_message=max_message,
+            connect_timeout=connect_timeout,
+            handshake_timeout=handshake_timeout,
+            allocation_timeout=allocation_timeout,
+            allocation_interval=allocation_interval,
+            backoff_min=backoff_min,
+            backoff_max=backoff_max,
+            close_timeout=close_timeout,
+            stale_snapshots=stale_snapshots,
+            stale_trades=stale_trades,
+            probe_timeout=probe_timeout,
+            eviction_limit=eviction_limit,
+            eviction_window=eviction_window,
+            always=clock == "always",
+        )
+        self._supervisor = Supervisor(settings, self.decoder, self._channel, self._events, self._lock, self._wall_ns)
+        self._running = False
         self._ever_ran = False
         self._stop_requested = False
         self._thread: threading.Thread | None = None
@@ -166,35 +177,12 @@ class Feed:
         self._ready = threading.Event()
         self._ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_thread = 0
-        self._stop = asyncio.Event()
-        self._online = asyncio.Event()
-        self._commands: deque[str] = deque()
-        self._replies: deque[asyncio.Future[str | JvqError]] = deque()
-
-        self._tap: Tap | None = None
-        self._last_allocation: float | None = None
-        self._opened_ns = 0
-        self._message_ns = 0
-        self._refusal: ServerError | None = None
-        self._gap: tuple[int, str, tuple[str, ...]] | None = None
         self._loop_name = ""
-        self._counters = dict.fromkeys(
-            (
-                "connects",
-                "reconnects",
-                "disconnects",
-                "connect_failures",
-                "allocations",
-                "gaps",
-                *_COUNTED,
-                "server_errors",
-                "capture_messages",
-                "capture_lost_messages",
-                "capture_lost_bytes",
-            ),
-            0,
-        )
+        self._tap: Tap | None = None
+        self._captured = dict.fromkeys(("messages", "lost_messages", "lost_bytes"), 0)
+
+    # A seam for tests that live through a year in a minute.
+    _wall_ns = staticmethod(time.time_ns)
 
     def __setattr__(self, name: str, value: object) -> None:
         # A handler that is assigned, as it is to a Decoder, would never be called.
@@ -203,8 +191,9 @@ class Feed:
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        state = "connected" if self.connected else "running" if self._running else "idle"
-        return f"<Feed {self._market} {state}, {len(self._wanted)} subscriptions>"
+        if not hasattr(self, "_supervisor"):  # a traceback of a failing constructor may show it
+            return f"<Feed {self._market}>"
+        return f"<Feed {self._market} {self.state}, {len(self._channel.wanted)} subscriptions>"
 
     # --- data ---
 
@@ -235,28 +224,31 @@ class Feed:
     @property
     def subscriptions(self) -> tuple[str, ...]:
         """What is wanted now, in order. From any thread."""
-        with self._lock:
-            return tuple(self._wanted)
+        return self._channel.wanted
 
     @property
     def connected(self) -> bool:
         """Whether a connection is open. From any thread."""
-        return self._connection is not None
+        return self._channel.connection is not None
+
+    @property
+    def state(self) -> State:
+        """Where the feed is, as `on_state` tells it. From any thread."""
+        return self._supervisor.state
 
     def stats(self) -> dict[str, int | str]:
         """The decoder's counters and the feed's, by name. From any thread."""
         stats = dict(self.decoder.stats())
         stats["callback_errors"] = int(stats["callback_errors"]) + self._events.errors
         with self._lock:
-            stats.update(self._counters)
-            if self._connection is not None:
-                for name in _COUNTED:
-                    stats[name] = self._counters[name] + int(getattr(self._connection.listener, name))
-            if self._tap is not None:
-                for name in ("messages", "lost_messages", "lost_bytes"):
-                    stats[f"capture_{name}"] = self._counters[f"capture_{name}"] + int(getattr(self._tap, name))
-            stats["connected"] = int(self._connection is not None)
-            stats["server"] = str(self._connection.address) if self._connection is not None else ""
+            stats.update(self._supervisor.counted())
+            for name, count in self._captured.items():
+                stats[f"capture_{name}"] = count + (int(getattr(self._tap, name)) if self._tap is not None else 0)
+            stats.update(self._supervisor.answers())
+            connection = self._channel.connection
+            stats["connected"] = int(connection is not None)
+            stats["server"] = str(connection.address) if connection is not None else ""
+            stats["state"] = str(self._supervisor.state)
             stats["loop"] = self._loop_name
         return stats
 
@@ -300,6 +292,16 @@ class Feed:
         self._events.add("on_disconnect", handler)
         return handler
 
+    def on_state(self, handler: F) -> F:
+        """`handler(state, reason)` when the feed goes from one `State` to another; `reason` is a str."""
+        self._events.add("on_state", handler)
+        return handler
+
+    def on_stale(self, handler: F) -> F:
+        """`handler(stale)`, a `Stale`, once when data that should be coming is not; then the feed connects anew."""
+        self._events.add("on_stale", handler)
+        return handler
+
     def on_gap(self, handler: F) -> F:
         """`handler(gap)`, a `Gap`, once per gap, before the handlers of the first message with records after it."""
         self._events.add("on_gap", handler)
@@ -314,61 +316,15 @@ class Feed:
 
     def subscribe(self, subscriptions: str | Iterable[str]) -> None:
         """Subscribe to one more, or several. From any thread, and from handlers."""
-        names = checked(subscriptions)
-        with self._lock:
-            new = tuple(name for name in names if name not in self._wanted)
-            self._want(new)
-            self._command("add", new)
+        self._channel.subscribe(subscriptions)
 
     def unsubscribe(self, subscriptions: str | Iterable[str]) -> None:
         """Give up one or several; what is not subscribed is passed over. From any thread, and from handlers."""
-        names = checked(subscriptions)
-        with self._lock:
-            old = tuple(name for name in names if name in self._wanted)
-            for name in old:
-                del self._wanted[name]
-            self._command("del", old)
+        self._channel.unsubscribe(subscriptions)
 
     def replace(self, subscriptions: str | Iterable[str]) -> None:
         """Replace the whole subscription; `()` clears it. From any thread, and from handlers."""
-        names = checked(subscriptions)
-        with self._lock:
-            before, self._wanted = self._wanted, {}
-            try:
-                self._want(names)
-            except ValueError:
-                self._wanted = before
-                raise
-            self._command("all", names, even_if_empty=True)
-
-    def _want(self, names: tuple[str, ...]) -> None:
-        codes = {code_of(name) for name in (*self._wanted, *names)}
-        if len(codes) > self._max_codes:
-            raise ValueError(f"{len(codes)} codes are more than max_codes={self._max_codes}")
-        self._wanted.update(dict.fromkeys(names))
-
-    def _command(self, verb: str, names: tuple[str, ...], *, even_if_empty: bool = False) -> None:
-        reserve = names if verb != "del" else ()
-        if self._loop is None:
-            if not self._running:
-                self._reserve(reserve)
-            return
-        if not (names or even_if_empty):
-            return
-        if self._connection is not None:
-            self._commands.append(f"{verb}={','.join(names)}")
-        if threading.get_ident() == self._loop_thread:
-            self._send_commands()
-        # Storage is never taken within a message, so it waits for the loop even on its own thread.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._send_commands, reserve)
-
-    def _send_commands(self, reserve: tuple[str, ...] = ()) -> None:
-        if reserve:
-            self._reserve(reserve)
-        with self._lock:
-            while self._commands and self._connection is not None:
-                self._connection.send(self._commands.popleft())
+        self._channel.replace(subscriptions)
 
     def _reserve(self, names: Iterable[str]) -> None:
         try:
@@ -385,62 +341,11 @@ class Feed:
         connection if there is none. RequestTimeoutError, NotConnectedError, or ServerError for a reply of `-1#…`. The
         protocol has no request numbers: a reply that comes after its timeout is taken for that of the next request.
         """
-        with self._lock:
-            loop = self._loop
-        if threading.get_ident() == self._loop_thread and loop is not None:
-            raise RuntimeError("request() on the feed's own thread would wait for itself: await request_async()")
-        if loop is None:
-            raise NotConnectedError("the feed is not running")
-        asking = self.request_async(command, timeout)
-        try:
-            reply = asyncio.run_coroutine_threadsafe(asking, loop)
-        except RuntimeError:
-            asking.close()
-            raise NotConnectedError("the feed has ended") from None
-        try:
-            # A handler may hold the loop up, and with it the timeout there.
-            return reply.result(timeout + 0.25)
-        except CancelledError:
-            raise NotConnectedError("the feed has ended") from None
-        except TimeoutError as error:
-            reply.cancel()
-            if isinstance(error, JvqError):
-                raise
-            raise RequestTimeoutError(f"no reply to {command!r} within {timeout:g} s") from None
+        return self._channel.request(command, timeout)
 
     async def request_async(self, command: Literal["list", "his"], timeout: float = 5.0) -> str:
         """The same for coroutines on the feed's loop."""
-        if command not in ("list", "his"):
-            raise ValueError(f"a request is 'list' or 'his', not {command!r}")
-        if self._loop is None:
-            raise NotConnectedError("the feed is not running")
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            raise RuntimeError("request_async() belongs to the feed's own loop; from elsewhere use request()")
-        deadline = loop.time() + timeout
-        waiting = loop.create_task(self._online.wait())
-        try:
-            await asyncio.wait({waiting}, timeout=timeout)
-        finally:
-            waiting.cancel()
-        connection = self._connection
-        if connection is None:
-            raise NotConnectedError(f"no connection within {timeout:g} s" if self._loop else "the feed has ended")
-        reply: asyncio.Future[str | JvqError] = loop.create_future()
-        self._replies.append(reply)
-        connection.send(command)
-        try:
-            await asyncio.wait({reply}, timeout=max(0.0, deadline - loop.time()))
-        finally:
-            if reply in self._replies:
-                self._replies.remove(reply)
-            reply.cancel()
-        if reply.cancelled():
-            raise RequestTimeoutError(f"no reply to {command!r} within {timeout:g} s")
-        answer = reply.result()
-        if isinstance(answer, JvqError):
-            raise answer
-        return answer
+        return await self._channel.request_async(command, timeout)
 
     # --- running ---
 
@@ -504,11 +409,12 @@ class Feed:
             if not self._running and self._ever_ran:
                 return
             self._stop_requested = True
-            if self._connection is not None:
-                self._connection.listener.quit()
+            connection = self._channel.connection
+            if connection is not None:
+                connection.listener.quit()
             if self._loop is not None:
                 with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._stop_now)
+                    self._loop.call_soon_threadsafe(self._supervisor.stop)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -528,11 +434,11 @@ class Feed:
         with self._lock:
             if self._running:
                 raise RuntimeError("the feed is running already")
-            self._running = True
+            self._running = self._channel.is_running = True
 
     def _end(self) -> None:
         with self._lock:
-            self._running = False
+            self._running = self._channel.is_running = False
             self._ever_ran = True
             self._stop_requested = False
 
@@ -552,11 +458,6 @@ class Feed:
         if interrupt is not None:
             raise interrupt
 
-    def _stop_now(self) -> None:
-        self._stop.set()
-        if self._connection is not None:
-            self._connection.close()
-
     async def _serve_in_own_loop(self) -> BaseException | None:
         # Raised out of a task, these two tear the loop down in mid-air and are reported as never retrieved.
         try:
@@ -569,11 +470,10 @@ class Feed:
         loop = asyncio.get_running_loop()
         with self._lock:
             self._loop = loop
-            self._loop_thread = threading.get_ident()
-            self._stop = asyncio.Event()
-            self._online = asyncio.Event()
+            self._channel.begin(loop)
+            self._supervisor.begin()
             if self._stop_requested:
-                self._stop.set()
+                self._supervisor.stop()
             module = type(loop).__module__.partition(".")[0]
             self._loop_name = "asyncio+aiofastnet" if uses_aiofastnet(loop) else module
         self._ready.set()
@@ -582,178 +482,11 @@ class Feed:
                 if self._capture is not None:
                     await stack.enter_async_context(self._recording(self._capture))
                 self._reserve(self.subscriptions)
-                await self._keep_connected()
+                await self._supervisor.run()
         finally:
-            self.decoder.first_record = None
             with self._lock:
                 self._loop = None
-                self._loop_thread = 0
-                self._connection = None
-                self._gap = None
-            self._online.set()
-            self._fail_requests("the feed has ended")
-
-    async def _keep_connected(self) -> None:
-        self._backoff.reset()
-        came_up = False
-        while not self._stop.is_set():
-            try:
-                connection = await self._connect()
-            except (AllocationError, ConnectError) as error:
-                self._counters["connect_failures"] += 1
-                if not came_up:
-                    raise
-                self._events.report(error, "allocation" if isinstance(error, AllocationError) else "connect")
-            else:
-                if connection is None:
-                    break
-                reason = await self._follow(connection)
-                if self._stop.is_set():
-                    break
-                if self._refusal is not None and not came_up:
-                    raise self._refusal
-                came_up = True
-                _log.info("disconnected: %s", reason)
-            if not self._stop.is_set():
-                await self._pause(self._backoff.next())
-
-    async def _connect(self) -> Connection | None:
-        """One attempt; None when the feed is to stop."""
-        address = self._server or await self._allocate()
-        if address is None:
-            return None
-        connection = Connection(
-            address,
-            self._token,
-            self.decoder,
-            self,
-            tap=self._tap,
-            max_message=self._max_message,
-            close_timeout=self._close_timeout,
-        )
-        if not await connection.open(self._connect_timeout, self._handshake_timeout, self._stop):
-            return None
-        return connection
-
-    async def _allocate(self) -> ServerAddress | None:
-        if self._last_allocation is not None:
-            await self._pause(self._last_allocation + self._allocation_interval - time.monotonic())
-        if self._stop.is_set():
-            return None
-        self._last_allocation = time.monotonic()
-        self._counters["allocations"] += 1
-        timeout = self._allocation_timeout
-        ask = partial(_find_server, self._token, self._market, self._service, timeout)
-        asking = asyncio.ensure_future(offload(ask, timeout, "allocation"))
-        stopped = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                return None
-            return asking.result()
-        except TimeoutError:
-            pass
-        finally:
-            asking.cancel()
-            stopped.cancel()
-        raise AllocationError(f"the allocation service did not reply within {timeout:g} s")
-
-    async def _follow(self, connection: Connection) -> str:
-        """Stay with a connection to its end; returns why it ended."""
-        listener = connection.listener
-        cancelled = None
-        if self._stop.is_set():
-            connection.close()  # it opened while the stop was under way
-        try:
-            reason = await connection.ended()
-        except asyncio.CancelledError as error:
-            cancelled = error
-        with self._lock:
-            self._connection = None
-            self._online.clear()
-            for name in _COUNTED:
-                self._counters[name] += int(getattr(listener, name))
-        self._counters["disconnects"] += 1
-        self._fail_requests("the connection was lost before the reply")
-        if listener.fatal is not None:
-            raise listener.fatal
-        if cancelled is not None:
-            self._events.tell("on_disconnect", "cancelled")
-            raise cancelled
-        if self._stop.is_set():
-            reason = "stopped"
-        elif self._gap is None and self._wanted:
-            codes = tuple(dict.fromkeys(map(code_of, self.subscriptions)))
-            self._gap = (listener.message_ns or self._opened_ns, reason, codes)
-        self._events.tell("on_disconnect", reason)
-        return reason
-
-    def opened(self, connection: Connection) -> None:
-        """Called by the connection, on the loop's thread, before its first frame is looked at."""
-        again = self._counters["connects"] > 0
-        self._refusal = None
-        self._opened_ns = time.time_ns()
-        if self._tap is not None:
-            self._tap.connect(again)
-        if again:
-            self.decoder.resume()
-        else:
-            self.decoder.connected()
-        self.decoder.first_record = self._first_record
-        with self._lock:
-            self._connection = connection
-            self._counters["connects"] += 1
-            self._counters["reconnects"] += again
-            self._commands.clear()
-            if self._wanted:
-                connection.send(f"all={','.join(self._wanted)}")
-            if self._stop_requested:
-                connection.listener.quit()
-        self._online.set()
-        self._events.tell("on_connect", str(connection.address))
-
-    def _first_record(self, recv_ns: int) -> None:
-        self._backoff.reset()
-        if self._gap is None:
-            return
-        start, reason, codes = self._gap
-        self._gap = None
-        self._counters["gaps"] += 1
-        self._events.tell("on_gap", Gap(start, recv_ns, reason, codes))
-
-    def text(self, text: str) -> None:
-        """Called by the connection, on the loop's thread, for each TEXT message."""
-        error: ServerError | None = None
-        if text.startswith("-1#"):
-            kind = ConnectionLimitError if _LIMIT_TEXT in text else ServerError
-            error = kind(redact(text))
-            self._counters["server_errors"] += 1
-            young = time.time_ns() - self._opened_ns < self._connect_timeout * 1e9
-            if young and self._connection is not None and not self._connection.listener.messages:
-                self._refusal = error
-        while self._replies:
-            reply = self._replies.popleft()
-            if not reply.done():
-                reply.set_result(text if error is None else error)
-                break
-        self._events.tell("on_text", text)
-        if error is not None:
-            self._events.report(error, "text")
-
-    def _fail_requests(self, why: str) -> None:
-        while self._replies:
-            reply = self._replies.popleft()
-            if not reply.done():
-                reply.set_result(NotConnectedError(why))
-
-    async def _pause(self, seconds: float) -> None:
-        if seconds <= 0:
-            return
-        stopped = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait({stopped}, timeout=seconds)
-        finally:
-            stopped.cancel()
+            self._channel.end()
 
     @contextlib.asynccontextmanager
     async def _recording(self, path: str) -> AsyncIterator[None]:
@@ -761,7 +494,7 @@ class Feed:
         recorder = await offload(partial(Recorder, path, self._market, tap), 3600.0, "capture")
         recorder.start()
         with self._lock:
-            self._tap = tap
+            self._tap = self._supervisor.tap = tap
         watch = asyncio.ensure_future(self._watch(recorder))
         try:
             yield
@@ -769,10 +502,10 @@ class Feed:
             watch.cancel()
             await offload(partial(recorder.close, 10.0), 15.0, "capture end")
             with self._lock:
-                self._tap = None
-                self._counters["capture_messages"] += tap.messages - recorder.unwritten
-                self._counters["capture_lost_messages"] += tap.lost_messages + recorder.unwritten
-                self._counters["capture_lost_bytes"] += tap.lost_bytes
+                self._tap = self._supervisor.tap = None
+                self._captured["messages"] += tap.messages - recorder.unwritten
+                self._captured["lost_messages"] += tap.lost_messages + recorder.unwritten
+                self._captured["lost_bytes"] += tap.lost_bytes
             for _ in range(2):
                 self._report_capture(recorder)
 
@@ -786,44 +519,12 @@ class Feed:
             self._events.report(error, "capture")
 
 
-class _Backoff:
-    """Waits between attempts: anything up to a ceiling that doubles from `least` to `most` seconds."""
-
-    def __init__(self, least: float, most: float) -> None:
-        self._least = least
-        self._most = most
-        self._ceiling = least
-
-    def reset(self) -> None:
-        self._ceiling = self._least
-
-    def next(self) -> float:
-        ceiling = self._ceiling
-        self._ceiling = min(self._most, 2 * ceiling)
-        return random.uniform(0, ceiling)
-
-
 def _tried(parse: Callable[[str], T], text: str | None) -> T | Exception | None:
     """What `parse` returns or raises; None for None."""
     try:
         return None if text is None else parse(text)
     except (TypeError, ValueError) as error:
         return error.with_traceback(None)
-
-
-def _find_server(token: Secret, market: str, service: str, timeout: float) -> ServerAddress:
-    address = _address(allocate(token, market, service=service, timeout=timeout))
-    if isinstance(address, AllocationError):
-        raise address
-    return address
-
-
-def _address(text: str) -> ServerAddress | AllocationError:
-    # A server may repeat the token in the text. It stays in this frame, which is in no traceback.
-    try:
-        return parse_server(text)
-    except ValueError as error:
-        return AllocationError(f"the allocation service names a server that is of no use: {error}")
 
 
 def _in_running_loop() -> bool:

@@ -46,6 +46,7 @@ cdef class Listener(WSListener):
     cdef readonly uint64_t messages
     cdef readonly uint64_t texts
     cdef readonly uint64_t pings
+    cdef readonly uint64_t pongs
     cdef readonly uint64_t fragments
 
     cpdef on_ws_connected(self, WSTransport transport)

@@ -280,6 +280,9 @@ cdef class Listener(WSListener):
             self.pings += 1
             transport.send_pong(PyBytes_FromStringAndSize(<const char *>payload, frame.payload_size))
             return 0
+        if kind == WSMsgType.PONG:
+            self.pongs += 1
+            return 0
         if kind == WSMsgType.CLOSE:
             return self.take_close(transport, payload, frame.payload_size)
         return 0

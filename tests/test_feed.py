@@ -659,7 +659,7 @@ def test_stats_and_data_can_be_read_from_another_thread_while_it_runs(server: Sc
             time.sleep(0.002)
         assert feed.stats()["connected"] == 1
         assert feed.stats()["server"] == server.ws
-        assert "connected" in repr(feed)
+        assert "live" in repr(feed)
         assert heads == sorted(heads)
     assert feed.stats()["connected"] == 0
     assert feed.stats()["messages"] == feed.stats()["frames"]

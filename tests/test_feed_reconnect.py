@@ -97,7 +97,7 @@ LOSSES: dict[str, tuple[Script, str]] = {
     "protocol error seen by picows": (serve(binary(trade(1)), frame(7)), "opcode"),
     "cut in a frame": (cut(binary(trade(1)), binary(trade(99))[:-3]), "lost"),
     "cut in a message": (cut(binary(trade(1)), frame(BINARY, deflate(trade(99))[:9], fin=False)), "lost"),
-    "evicted": (cut(binary(trade(1)), frame(TEXT, b"-1#evicted")), "lost"),
+    "evicted": (cut(binary(trade(1)), frame(TEXT, b"-1#evicted")), "evicted: -1#evicted"),
     "said goodbye badly": (serve(binary(trade(1)), frame(CLOSE, b"\x00\x00")), "CLOSE with code 0"),
 }
 
@@ -124,7 +124,7 @@ def test_after_any_loss_the_feed_comes_back_and_reports_one_gap(loss: str) -> No
 
 
 def test_attempts_that_fail_on_the_way_back_are_reported_and_go_on() -> None:
-    failures: list[Script] = [reply(503, b""), lambda peer: peer.read_head(), reply(403, b"")]
+    failures: list[Script] = [reply(503, b""), lambda peer: peer.read_head(), reply(404, b"")]
     feed, log, _ = run(cut(binary(trade(1))), *failures, serve(binary(trade(2))), until=seen(2))
     errors = [(type(error), where) for _, error, where in (event for event in log.events if event[0] == "error")]
     assert errors == [(jvq.HandshakeError, "connect")] * 3

@@ -1,0 +1,202 @@
+"""Whether silence is an outage: by the trading calendar, the kind of subscription, and what the server answers.
+
+Knows no socket and no clock. It is looked at about once a second with the time and what has arrived so far.
+"""
+
+import datetime as dt
+import logging
+from enum import Enum
+
+from jvq_fast.market_rules import CALENDAR_END, Phase, is_trading_day, phase
+
+_CHINA = dt.timezone(dt.timedelta(hours=8))
+# In units of the silence that is too long. Data so soon after a subscribe may be its first push, which also suspended
+# stocks get (3 s of 15); a server that answered is asked again after so long (a minute), and left for another one
+# although it answers, in an outage that was told already, after so long (5 minutes).
+_FIRST_PUSH = 0.2
+_PROBE_AGAIN = 4
+_RECONNECT_AGAIN = 20
+_SECOND = 1_000_000_000
+_log = logging.getLogger("jvq_fast")
+
+
+class Watch(Enum):
+    """What silence means at a time of day."""
+
+    OFF = "closed"  # nothing at all
+    WEAK = "auction"  # nothing, unless the server does not answer either: what it pushes in auctions is not known
+    FULL = "trading"
+
+
+def watch(wall_ns: int) -> Watch:
+    """At a moment, ns since the epoch UTC. Past the calendar's end every weekday is a trading day."""
+    moment = dt.datetime.fromtimestamp(wall_ns // _SECOND, _CHINA)
+    if not is_trading_day(moment.date()):
+        return Watch.OFF
+    now = phase(moment.time())
+    if now is Phase.CONTINUOUS:
+        return Watch.FULL
+    return Watch.WEAK if now in (Phase.OPENING_CALL, Phase.CLOSING_CALL) else Watch.OFF
+
+
+class Verdict(Enum):
+    """What is to be done."""
+
+    FINE = "fine"
+    PROBE = "probe"
+    STALE = "stale"
+
+
+class Staleness:
+    """The judge of one feed, over all its connections. All times are seconds of one monotonic clock.
+
+    `snapshots` and `trades` are the seconds of silence that are too long while any snapshot is subscribed, or trades
+    only; `always` watches day and night.
+    """
+
+    def __init__(self, snapshots: float, trades: float, *, always: bool) -> None:
+        self._snapshots = snapshots
+        self._trades = trades
+        self._always = always
+        self._warned = False
+        self._watch = Watch.OFF
+        self._day = 0
+        self._opened = 0.0
+        self._since = 0.0  # when the present silence began
+        self._records = 0  # of all connections
+        self._first = 0  # of those, when this connection opened
+        self._was_pushed = False  # a first push came on this connection
+        self._has_traded = False  # data came in beyond a first push: it is to be expected again
+        self._told = False  # an outage, and no data beyond a first push came since
+        self._believed_until = 0.0
+        self._patience = 0.0  # a silence that turned out to be none of the server's, today
+        self._suspect: float | None = None  # silence that ended a connection although its server answered
+        self._answers: bool | None = None  # whether the server answers probes; None: not known
+        self._unanswered = False
+        self.reason = ""
+
+    @property
+    def answers(self) -> bool | None:
+        """Whether the server answers probes at all; None where it is not known."""
+        return self._answers
+
+    def opened(self, now: float, records: int) -> None:
+        """A connection opened; `records` is the count over all connections."""
+        self._opened = self._since = now
+        self._records = self._first = records
+        self._was_pushed = False
+        self._believed_until = 0.0
+
+    def silence(self, now: float) -> float:
+        """Seconds without data in which there should have been some."""
+        return 0.0 if self._watch is Watch.OFF else now - self._since
+
+    def look(self, now: float, wall_ns: int, records: int, subscribed_at: float, wanted: tuple[str, ...]) -> Verdict:
+        """FINE, or PROBE: the server is to be asked, then `probed` called.
+
+        `records` counts what was published over all connections, `subscribed_at` is when the last subscribe was sent.
+        """
+        self._turn(now, wall_ns)
+        if records != self._records:
+            self._records = records
+            self._arrived(now, subscribed_at, wanted)
+        limit = self._limit(wanted)
+        if limit is None or self._watch is Watch.OFF:
+            self._since = now
+            return Verdict.FINE
+        if now - self._since < limit:
+            # A server that left a probe unanswered is tried on a connection known to be alive: it may be its manner.
+            if self._unanswered and self._answers is None and records != self._first:
+                return Verdict.PROBE
+            return Verdict.FINE
+        return Verdict.FINE if now < self._believed_until else Verdict.PROBE
+
+    def probed(
+        self, now: float, records: int, subscribed_at: float, wanted: tuple[str, ...], answered: bool
+    ) -> Verdict:
+        """After a probe: FINE, or STALE with its `reason`."""
+        if answered:
+            self._answers = True
+        if records != self._records:
+            self._records = records
+            self._arrived(now, subscribed_at, wanted)
+        limit = self._limit(wanted)
+        silence = now - self._since
+        if limit is None or silence < limit:
+            if not answered and self._unanswered and self._answers is None:
+                self._answers = False
+            return Verdict.FINE
+        if not answered and (self._answers or (self._answers is None and self._watch is Watch.FULL)):
+            self._unanswered = True
+            return self._stale(f"no data for {silence:.0f} s, and no answer to a probe")
+        if self._expects(silence, wanted):
+            self._suspect = self._since
+            said = "though the server answers" if answered else "from a server that never answers"
+            return self._stale(f"no data for {silence:.0f} s, {said}")
+        self._believed_until = now + _PROBE_AGAIN * limit
+        return Verdict.FINE
+
+    @property
+    def told(self) -> bool:
+        """Whether the present outage is known already: no data beyond a first push came since `tell`."""
+        return self._told
+
+    def tell(self) -> None:
+        """The outage is being told."""
+        self._told = True
+
+    def _stale(self, reason: str) -> Verdict:
+        self.reason = reason
+        self._has_traded = False
+        return Verdict.STALE
+
+    def _limit(self, wanted: tuple[str, ...]) -> float | None:
+        if not wanted:
+            return None
+        return self._trades if _only_trades(wanted) else self._snapshots
+
+    def _expects(self, silence: float, wanted: tuple[str, ...]) -> bool:
+        if self._watch is not Watch.FULL:
+            return False
+        limit = self._limit(wanted) or 0.0
+        if self._told:
+            nothing = self._records == self._first
+            return silence >= (limit if nothing and not _only_trades(wanted) else _RECONNECT_AGAIN * limit)
+        if self._has_traded:
+            return silence >= max(limit, 2 * self._patience)
+        # Not even a first push: suspended stocks get one, of snapshots.
+        return self._records == self._first and not _only_trades(wanted)
+
+    def _arrived(self, now: float, subscribed_at: float, wanted: tuple[str, ...]) -> None:
+        limit = self._limit(wanted) or self._snapshots
+        if now - max(self._opened, subscribed_at) > _FIRST_PUSH * limit:
+            quiet = self._was_pushed or _only_trades(wanted)
+            if self._suspect is not None and quiet and now - self._opened > limit:
+                # A new connection had brought no more than the old one: the stocks were quiet, not the server.
+                self._patience = max(self._patience, now - self._suspect)
+            self._suspect = None
+            self._has_traded = True
+            self._told = False
+        else:
+            self._was_pushed = True
+        self._since = now
+        self._believed_until = 0.0
+
+    def _turn(self, now: float, wall_ns: int) -> None:
+        """Silence begins anew with each phase of the day, patience with each day."""
+        before, self._watch = self._watch, Watch.FULL if self._always else watch(wall_ns)
+        if self._watch is not before:
+            self._since = now
+            self._believed_until = 0.0
+        day = (wall_ns + 8 * 3600 * _SECOND) // (86_400 * _SECOND)
+        if day != self._day:
+            self._day = day
+            self._patience = 0.0
+            if not self._always and not self._warned and dt.date(1970, 1, 1) + dt.timedelta(days=day) > CALENDAR_END:
+                self._warned = True
+                _log.warning("holidays are known up to %s only: from now on every weekday is taken for a trading day",
+                             CALENDAR_END)  # fmt: skip
+
+
+def _only_trades(wanted: tuple[str, ...]) -> bool:
+    return all(name.startswith("lv2_") for name in wanted)

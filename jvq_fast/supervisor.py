@@ -1,0 +1,464 @@
+"""Keeps a feed's connection up: allocates, connects, watches, and comes back, each failure by its rule."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from jvq_fast.allocation import ServerAddress, allocate, parse_server
+from jvq_fast.channel import Channel
+from jvq_fast.connection import Connection
+from jvq_fast.decoder import Decoder
+from jvq_fast.errors import (
+    AllocationError,
+    ConnectError,
+    EvictedError,
+    JvqError,
+    NotConnectedError,
+    RequestTimeoutError,
+    ServerError,
+)
+from jvq_fast.events import Events, Gap, Stale, State
+from jvq_fast.listener import Tap
+from jvq_fast.offload import offload
+from jvq_fast.redact import Secret
+from jvq_fast.rules import Backoff, Evictions, Notice, classify, ends_the_feed, server_error
+from jvq_fast.staleness import Staleness, Verdict
+from jvq_fast.subscriptions import code_of
+
+# What the server complained of within so many seconds before the end of a connection is taken for its reason.
+_COMPLAINT = 5.0
+# A server that refuses a connection and leaves it open is left after so many seconds.
+_REFUSED_OPEN = 2.0
+_SECOND = 1_000_000_000
+_COUNTED = ("frames", "texts", "pings", "pongs", "fragments")
+_log = logging.getLogger("jvq_fast")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a supervisor needs to know. All times are seconds."""
+
+    market: str
+    token: Secret
+    server: ServerAddress | None
+    service: str
+    max_message: int
+    connect_timeout: float
+    handshake_timeout: float
+    allocation_timeout: float
+    allocation_interval: float
+    backoff_min: float
+    backoff_max: float
+    close_timeout: float
+    stale_snapshots: float
+    stale_trades: float
+    probe_timeout: float
+    eviction_limit: int
+    eviction_window: float
+    always: bool
+
+
+@dataclass(slots=True)
+class _Session:
+    """One connection that opened."""
+
+    connection: Connection
+    opened: float
+    opened_ns: int
+    complaint: ServerError | None = None
+    notice: Notice | None = None
+    complained: float = 0.0
+    is_refused: bool = False
+    has_spoken: bool = False  # a TEXT that was no complaint
+    reason: str = ""  # why this side gave it up
+
+
+class Supervisor:
+    """Runs connection after connection until it is stopped or something ends the feed.
+
+    All of it belongs to the loop's thread; other threads may read `state`, `reason` and `counters`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        decoder: Decoder,
+        channel: Channel,
+        events: Events,
+        lock: threading.RLock,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.state = State.IDLE
+        self.reason = ""
+        self.tap: Tap | None = None
+        self.session: _Session | None = None
+        self.counters = dict.fromkeys(
+            (
+                "connects",
+                "reconnects",
+                "disconnects",
+                "connect_failures",
+                "allocations",
+                "gaps",
+                "stales",
+                "probes",
+                "probes_answered",
+                "refusals",
+                "evictions",
+                "server_errors",
+                *_COUNTED,
+            ),
+            0,
+        )
+        self._settings = settings
+        self._decoder = decoder
+        self._channel = channel
+        self._events = events
+        self._lock = lock
+        self._wall_ns = wall_ns
+        self._backoff = Backoff(settings.backoff_min, settings.backoff_max)
+        self._staleness = Staleness(settings.stale_snapshots, settings.stale_trades, always=settings.always)
+        self._look_every = min(1.0, settings.stale_snapshots / 10, settings.stale_trades / 10)
+        self._answers_ping: bool | None = None
+        self._last_allocation: float | None = None
+        self._gap: tuple[int, str, tuple[str, ...]] | None = None
+        self._stop = asyncio.Event()
+
+    # --- from outside ---
+
+    def stop(self) -> None:
+        """End it. On the loop's thread; before `run`, it ends at once."""
+        self._stop.set()
+        if self.session is not None:
+            self._enter(State.CLOSING, "stop() was called")
+            self.session.connection.close()
+
+    def begin(self) -> None:
+        """A new run: forget that the last one was stopped."""
+        self._stop = asyncio.Event()
+
+    def counted(self) -> dict[str, int]:
+        """The counters, those of the connection that is open included. From any thread."""
+        with self._lock:
+            counters = dict(self.counters)
+            if self.session is not None:
+                for name in _COUNTED:
+                    counters[name] += int(getattr(self.session.connection.listener, name))
+        return counters
+
+    def answers(self) -> dict[str, str]:
+        """Whether the server answers probes, by their kind: "yes", "no" or "unknown". From any thread."""
+        words = {None: "unknown", True: "yes", False: "no"}
+        return {"answers": words[self._staleness.answers], "answers_ping": words[self._answers_ping]}
+
+    async def run(self) -> None:
+        """Until `stop()`. What ends the feed is raised."""
+        try:
+            await self._keep_connected()
+        except asyncio.CancelledError:
+            self._enter(State.STOPPED, "cancelled")
+            raise
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            self._enter(State.STOPPED, type(interrupt).__name__)
+            raise
+        except BaseException as error:
+            self._enter(State.FAILED, str(error) or type(error).__name__)
+            raise
+        else:
+            self._enter(State.STOPPED, "stop() was called")
+        finally:
+            self._decoder.first_record = None
+            self._gap = None
+
+    def _enter(self, state: State, reason: str) -> None:
+        if state is self.state:
+            return
+        before, self.state, self.reason = self.state, state, reason
+        _log.info("%s -> %s: %s", before, state, reason)
+        self._events.tell("on_state", state, reason)
+
+    # --- connection after connection ---
+
+    async def _keep_connected(self) -> None:
+        settings = self._settings
+        self._backoff.reset()
+        evictions = Evictions(settings.eviction_limit, settings.eviction_window)
+        came_up = False
+        while not self._stop.is_set():
+            try:
+                connection = await self._connect()
+            except (AllocationError, ConnectError) as error:
+                self.counters["connect_failures"] += 1
+                if not came_up or ends_the_feed(error):
+                    raise
+                reason = str(error)
+                self._events.report(error, "allocation" if isinstance(error, AllocationError) else "connect")
+            else:
+                if connection is None:
+                    break
+                session, reason = await self._follow(connection)
+                if self._stop.is_set():
+                    break
+                if session is not None:
+                    self._judge(session, came_up, evictions)
+                came_up = True
+            if not self._stop.is_set():
+                await self._wait(reason)
+
+    def _judge(self, session: _Session, came_up: bool, evictions: Evictions) -> None:
+        """A connection ended: raise what ends the feed too."""
+        complaint = session.complaint
+        if complaint is None:
+            return
+        if session.notice is Notice.TOKEN:
+            raise complaint
+        if session.is_refused:
+            self.counters["refusals"] += 1
+            if not came_up:
+                raise complaint
+            return
+        self.counters["evictions"] += 1
+        if evictions.add(asyncio.get_running_loop().time()):
+            raise EvictedError(complaint.text, evictions.limit, evictions.window)
+
+    async def _wait(self, reason: str) -> None:
+        seconds = self._backoff.next()
+        if self._settings.server is None and self._last_allocation is not None:
+            seconds = max(seconds, self._last_allocation + self._settings.allocation_interval - time.monotonic())
+        self._enter(State.WAITING, reason)
+        await self._pause(seconds)
+
+    async def _connect(self) -> Connection | None:
+        """One attempt; None when the feed is to stop."""
+        settings = self._settings
+        address = settings.server or await self._allocate()
+        if address is None:
+            return None
+        self._enter(State.CONNECTING, str(address))
+        connection = Connection(
+            address,
+            settings.token,
+            self._decoder,
+            self,
+            tap=self.tap,
+            max_message=settings.max_message,
+            close_timeout=settings.close_timeout,
+        )
+        if not await connection.open(settings.connect_timeout, settings.handshake_timeout, self._stop):
+            return None
+        return connection
+
+    async def _allocate(self) -> ServerAddress | None:
+        settings = self._settings
+        self._enter(State.ALLOCATING, settings.service)
+        if self._last_allocation is not None:
+            await self._pause(self._last_allocation + settings.allocation_interval - time.monotonic())
+        if self._stop.is_set():
+            return None
+        self._last_allocation = time.monotonic()
+        self.counters["allocations"] += 1
+        timeout = settings.allocation_timeout
+        ask = partial(_find_server, settings.token, settings.market, settings.service, timeout)
+        asking = asyncio.ensure_future(offload(ask, timeout, "allocation"))
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                return None
+            return asking.result()
+        except TimeoutError:
+            pass
+        finally:
+            asking.cancel()
+            stopped.cancel()
+        raise AllocationError(f"the allocation service did not reply within {timeout:g} s")
+
+    async def _follow(self, connection: Connection) -> tuple[_Session | None, str]:
+        """Stay with a connection to its end; returns what became of it, and why it ended."""
+        listener = connection.listener
+        cancelled = None
+        if self._stop.is_set():
+            connection.close()  # it opened while the stop was under way
+        watching = asyncio.ensure_future(self._watch(connection))
+        try:
+            reason = await connection.ended()
+        except asyncio.CancelledError as error:
+            cancelled = error
+            reason = "cancelled"
+        finally:
+            watching.cancel()
+        with self._lock:
+            session, self.session = self.session, None
+            for name in _COUNTED:
+                self.counters[name] += int(getattr(listener, name))
+            self.counters["disconnects"] += 1
+        self._channel.closed()
+        if listener.fatal is not None:
+            raise listener.fatal
+        if cancelled is None:
+            if self._stop.is_set():
+                reason = "stopped"
+            elif session is not None:
+                reason = self._reason(session, reason)
+                if self._gap is None and (wanted := self._channel.wanted):
+                    codes = tuple(dict.fromkeys(map(code_of, wanted)))
+                    self._gap = (listener.message_ns or session.opened_ns, reason, codes)
+        self._events.tell("on_disconnect", reason)
+        if cancelled is not None:
+            raise cancelled
+        return session, reason
+
+    def _reason(self, session: _Session, said: str) -> str:
+        """Why a connection ended; a complaint that was not about its end is forgotten."""
+        now = asyncio.get_running_loop().time()
+        if session.complaint is not None and now - session.complained > _COMPLAINT:
+            session.complaint = session.notice = None
+        if session.complaint is not None:
+            return f"{'refused' if session.is_refused else 'evicted'}: {session.complaint.text}"
+        return session.reason or said
+
+    # --- what the connection tells ---
+
+    def opened(self, connection: Connection) -> None:
+        """Called by the connection, on the loop's thread, before its first frame is looked at."""
+        again = self.counters["connects"] > 0
+        now = asyncio.get_running_loop().time()
+        self.session = _Session(connection, now, self._wall_ns())
+        self._staleness.opened(now, self._records())
+        if self.tap is not None:
+            self.tap.connect(again)
+        if again:
+            self._decoder.resume()
+        else:
+            self._decoder.connected()
+        self._decoder.first_record = self._first_record
+        self.counters["connects"] += 1
+        self.counters["reconnects"] += again
+        self._channel.opened(connection)
+        if self._stop.is_set():
+            connection.listener.quit()
+        self._enter(State.OPEN, str(connection.address))
+        self._events.tell("on_connect", str(connection.address))
+
+    def _first_record(self, recv_ns: int) -> None:
+        self._backoff.reset()
+        self._enter(State.LIVE, "data arrives")
+        if self._gap is None:
+            return
+        start, reason, codes = self._gap
+        self._gap = None
+        self.counters["gaps"] += 1
+        self._events.tell("on_gap", Gap(start, recv_ns, reason, codes))
+
+    def text(self, text: str) -> None:
+        """Called by the connection, on the loop's thread, for each TEXT message."""
+        notice = classify(text)
+        error: ServerError | None = None
+        session = self.session
+        if notice is None:
+            if session is not None:
+                session.has_spoken = True
+        else:
+            error = server_error(text, notice)
+            self.counters["server_errors"] += 1
+            if session is not None:
+                self._complained(session, error, notice)
+        self._channel.text(text, error)
+        self._events.tell("on_text", text)
+        if error is not None:
+            self._events.report(error, "text")
+
+    def _complained(self, session: _Session, error: ServerError, notice: Notice) -> None:
+        loop = asyncio.get_running_loop()
+        session.complaint, session.notice, session.complained = error, notice, loop.time()
+        is_first = not session.has_spoken and not session.connection.listener.messages
+        if is_first and loop.time() - session.opened < self._settings.connect_timeout:
+            session.is_refused = True
+            if notice is not Notice.OTHER:
+                loop.call_later(_REFUSED_OPEN, session.connection.close)
+
+    # --- silence ---
+
+    def _records(self) -> int:
+        decoder = self._decoder
+        return decoder.trades.head + decoder.quotes.head + decoder.depths.head
+
+    async def _watch(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._look_every)
+            session = self.session
+            if session is None or session.connection is not connection:
+                continue
+            subscribed, wanted = self._channel.subscribed_at, self._channel.wanted
+            verdict = self._staleness.look(loop.time(), self._wall_ns(), self._records(), subscribed, wanted)
+            if verdict is not Verdict.PROBE:
+                continue
+            before = self.state
+            self._enter(State.PROBING, f"no data for {self._staleness.silence(loop.time()):.0f} s")
+            answered = await self._probe(session)
+            verdict = self._staleness.probed(loop.time(), self._records(), subscribed, wanted, answered)
+            if verdict is Verdict.STALE:
+                self._give_up(session)
+                return
+            if self.state is State.PROBING:
+                self._enter(before, "the server answers" if answered else "the server answers no probe")
+
+    async def _probe(self, session: _Session) -> bool:
+        """Ask the server for a sign of life; whether anything at all came."""
+        listener = session.connection.listener
+        frames, pongs = listener.frames, listener.pongs
+        self.counters["probes"] += 1
+        is_asked = self._answers_ping is not False
+        if is_asked:
+            session.connection.ping()
+        try:
+            await self._channel.request_async("list", self._settings.probe_timeout)
+        except (NotConnectedError, RequestTimeoutError, ServerError):
+            pass
+        answered = listener.frames != frames
+        self.counters["probes_answered"] += answered
+        if listener.pongs != pongs:
+            self._answers_ping = True
+        elif is_asked and answered and self._answers_ping is None:
+            self._answers_ping = False
+        return answered
+
+    def _give_up(self, session: _Session) -> None:
+        reason = self._staleness.reason
+        session.reason = f"stale: {reason}"
+        if not self._staleness.told:
+            self._staleness.tell()
+            self.counters["stales"] += 1
+            _log.warning("stale: %s", reason)
+            since = session.connection.listener.message_ns or session.opened_ns
+            self._events.tell("on_stale", Stale(since, reason))
+        session.connection.abort()
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({stopped}, timeout=seconds)
+        finally:
+            stopped.cancel()
+
+
+def _find_server(token: Secret, market: str, service: str, timeout: float) -> ServerAddress:
+    address = _address(allocate(token, market, service=service, timeout=timeout))
+    if isinstance(address, JvqError):
+        raise address
+    return address
+
+
+def _address(text: str) -> ServerAddress | AllocationError:
+    # A server may repeat the token in the text. It stays in this frame, which is in no traceback.
+    try:
+        return parse_server(text)
+    except ValueError as error:
+        return AllocationError(f"the allocation service names a server that is of no use: {error}")
