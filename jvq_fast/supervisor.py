@@ -384,8 +384,8 @@ class Supervisor:
     # --- silence ---
 
     def _records(self) -> int:
-        decoder = self._decoder
-        return decoder.trades.head + decoder.quotes.head + decoder.depths.head
+        stats = self._decoder.stats()
+        return int(stats["records"]) + int(stats["duplicates"])
 
     async def _watch(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()

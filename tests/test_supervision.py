@@ -1,0 +1,497 @@
+"""What a feed does about each failure: the states it runs through, when it goes on, and when it stops."""
+
+import datetime as dt
+import itertools
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import jvq_fast as jvq
+from ws_script import CLOSE, PING, PONG, TEXT, TOKEN, Peer, Script, ScriptServer, binary, frame, reply, serve, trade
+
+WAIT = 30
+BOOK = ",".join(["100,9.99"] * 5 + ["100,10.01"] * 5)
+LIMIT_TEXT = "-1#账户连接数已达并发上限"
+# Silence of 0.5 s is too long; data beyond 0.1 s after a subscribe is no first push.
+WATCHFUL: dict[str, Any] = {
+    "backoff_min": 0.01,
+    "backoff_max": 0.02,
+    "stale_snapshots": 0.5,
+    "stale_trades": 0.5,
+    "probe_timeout": 0.2,
+    "clock": "always",
+}
+
+
+def quote(number: int) -> str:
+    return f"lv1_600519=10:{number // 60 % 60:02d}:{number % 60:02d},贵州茅台,10.00,0.10,100000,10000,{BOOK}\n"
+
+
+class Trial:
+    """A feed against scripts, up to a condition that a watcher looks at on every event."""
+
+    def __init__(self, peer: ScriptServer, subscriptions: str = "lv2_600519", **settings: Any) -> None:
+        self.feed = jvq.Feed(TOKEN, subscriptions, **({"server": peer.ws} | WATCHFUL | settings))
+        self.events: list[tuple[Any, ...]] = []
+        self.until: Callable[[Trial], bool] = lambda trial: False
+        for name in ("state", "connect", "disconnect", "gap", "stale", "error", "text", "batch"):
+            getattr(self.feed, f"on_{name}")(lambda *arguments, name=name: self._event(name, *arguments))
+
+    def _event(self, name: str, *arguments: Any) -> None:
+        self.events.append((name, *arguments))
+        if self.until(self):
+            self.feed.stop()
+
+    def of(self, name: str) -> list[Any]:
+        return [event[1] for event in self.events if event[0] == name]
+
+    def run(self, until: "Callable[[Trial], bool]", seconds: float = WAIT) -> "Trial":
+        """Run it; the condition must come about, or the feed end by an error of its own."""
+        self.until = until
+        watchdog = threading.Timer(seconds, self.feed.stop)
+        watchdog.start()
+        try:
+            self.feed.run()
+        finally:
+            watchdog.cancel()
+        assert until(self), self.events
+        return self
+
+    def run_for(self, seconds: float) -> "Trial":
+        watchdog = threading.Timer(seconds, self.feed.stop)
+        watchdog.start()
+        try:
+            self.feed.run()
+        finally:
+            watchdog.cancel()
+        return self
+
+
+# Trades that were sent before a gap are dropped after it: no number is used twice.
+numbers = itertools.count(1)
+
+
+def lively(peer: Peer, seconds: float = 0.3, row: Callable[[int], str] = trade) -> None:
+    """Take the subscription and send a record every 20 ms."""
+    peer.accept()
+    peer.text()
+    for _ in range(int(seconds / 0.02)):
+        peer.send(binary(row(next(numbers))))
+        time.sleep(0.02)
+
+
+def answering(peer: Peer, *, pong: bool = True) -> None:
+    """Answer probes until the client goes."""
+    while True:
+        kind, payload = peer.frame()
+        if kind == TEXT and payload == b"list":
+            peer.send(frame(TEXT, b"0#lv2_600519"))
+        elif kind == PING and pong:
+            peer.send(frame(PONG, payload))
+        elif kind == CLOSE:
+            return
+
+
+def dead(peer: Peer) -> None:
+    peer.until_closed()
+
+
+def good(peer: Peer) -> None:
+    """Go on sending for ever."""
+    peer.accept()
+    peer.text()
+    while True:
+        peer.send(binary(trade(next(numbers))))
+        time.sleep(0.02)
+
+
+def then(end: Callable[[Peer], None], seconds: float = 0.3) -> Script:
+    def script(peer: Peer) -> None:
+        lively(peer, seconds)
+        end(peer)
+
+    return script
+
+
+def evict(text: str = LIMIT_TEXT) -> Script:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        peer.send(binary(trade(next(numbers))), frame(TEXT, text.encode()), frame(CLOSE, b"\x03\xf0"))
+        peer.until_closed()
+
+    return script
+
+
+def refuse(text: str = LIMIT_TEXT) -> Script:
+    def script(peer: Peer) -> None:
+        peer.accept(frame(TEXT, text.encode()), frame(CLOSE, b"\x03\xf0"))
+        peer.until_closed()
+
+    return script
+
+
+# --- states ---
+
+
+def test_states_are_the_same_in_stats_events_and_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "jvq_fast")
+    with ScriptServer(then(lambda peer: None), good) as server:
+        with ScriptServer(reply(200, json.dumps({"code": "0", "server": server.ws}).encode())) as service:
+            trial = Trial(server, server=None, allocation=service.http, allocation_interval=0.05)
+            seen: list[tuple[str, str]] = []
+            trial.feed.on_state(lambda state, reason: seen.append((state, str(trial.feed.stats()["state"]))))
+            assert trial.feed.stats()["state"] == trial.feed.state == jvq.State.IDLE
+            trial.run(lambda trial: len(trial.of("gap")) == 1)
+    once = ["allocating", "connecting", "open", "live"]
+    assert trial.of("state") == [*once, "waiting", *once, "closing", "stopped"]
+    assert all(told == counted for told, counted in seen)
+    logged = [record.getMessage() for record in caplog.records if record.name == "jvq_fast"]
+    before = ["idle", *trial.of("state")]
+    expected = [
+        f"{old} -> {new}: {reason}"
+        for old, (_, new, reason) in zip(before, [event for event in trial.events if event[0] == "state"], strict=False)
+    ]
+    assert logged == expected
+    assert trial.feed.state is jvq.State.STOPPED
+
+
+def test_an_error_that_ends_the_feed_is_its_last_state() -> None:
+    with ScriptServer(reply(401, b"")) as server:
+        trial = Trial(server)
+        with pytest.raises(jvq.HandshakeError):
+            trial.run_for(WAIT)
+    assert trial.of("state") == ["connecting", "failed"]
+    assert "401" in next(event[2] for event in trial.events if event[:2] == ("state", "failed"))
+
+
+# --- complaints of the server ---
+
+
+def test_three_evictions_within_a_minute_mean_a_twin_and_end_the_feed() -> None:
+    with ScriptServer(evict()) as server:
+        trial = Trial(server)
+        with pytest.raises(
+            jvq.EvictedError, match=r"another process uses this token.*账户连接数已达并发上限"
+        ) as caught:
+            trial.run_for(WAIT)
+        assert server.accepted == 3
+    assert isinstance(caught.value, jvq.ConnectionLimitError)
+    assert (caught.value.times, caught.value.seconds, caught.value.text) == (3, 60, LIMIT_TEXT)
+    assert trial.feed.stats()["evictions"] == 3
+    assert trial.feed.state is jvq.State.FAILED
+    assert trial.of("disconnect") == [f"evicted: {LIMIT_TEXT}"] * 3
+
+
+def test_evictions_far_apart_do_not_end_the_feed() -> None:
+    with ScriptServer(*[evict()] * 4, good) as server:
+        trial = Trial(server, eviction_window=0.0001).run(lambda trial: len(trial.of("gap")) == 4)
+    assert trial.feed.stats()["evictions"] == 4
+
+
+def test_an_unknown_complaint_before_a_close_is_an_eviction_too() -> None:
+    with ScriptServer(evict("-1#something new")) as server, pytest.raises(jvq.EvictedError):
+        Trial(server).run_for(WAIT)
+
+
+def test_resets_never_end_the_feed() -> None:
+    with ScriptServer(*[then(Peer.reset, seconds=0.02)] * 12, good) as server:
+        trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 12)
+    assert trial.feed.stats()["evictions"] == 0
+    assert trial.of("error") == []
+
+
+def test_a_complaint_long_before_the_end_is_not_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jvq_fast.supervisor._COMPLAINT", 0.1)
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        peer.send(binary(trade(next(numbers))), frame(TEXT, "-1#订阅代码错误".encode()))
+        time.sleep(0.4)
+
+    with ScriptServer(*[script] * 4, good) as server:
+        trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 4)
+    assert trial.feed.stats()["evictions"] == 0
+    assert trial.feed.stats()["server_errors"] == 4
+
+
+def test_refusals_on_the_way_back_are_reported_and_do_not_end_the_feed() -> None:
+    with ScriptServer(then(lambda peer: None), *[refuse()] * 5, good) as server:
+        trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 1)
+    stats = trial.feed.stats()
+    assert (stats["refusals"], stats["evictions"]) == (5, 0)
+    assert [type(error) for error in trial.of("error")] == [jvq.ConnectionLimitError] * 5
+    assert trial.of("text") == [LIMIT_TEXT] * 5
+    assert trial.of("disconnect")[1:-1] == [f"refused: {LIMIT_TEXT}"] * 5
+
+
+@pytest.mark.parametrize("text", ["-1#token无效", "-1#Token invalid or expired", "-1#鉴权失败"])
+def test_a_token_that_is_no_longer_accepted_ends_the_feed(text: str) -> None:
+    with ScriptServer(then(lambda peer: None), refuse(text)) as server:
+        trial = Trial(server)
+        with pytest.raises(jvq.ServerError) as caught:
+            trial.run_for(WAIT)
+        assert server.accepted == 2
+    assert caught.value.text == text
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_handshake_that_is_not_authorized_ends_the_feed(status: int) -> None:
+    with ScriptServer(then(lambda peer: None), reply(status, b"")) as server:
+        with pytest.raises(jvq.HandshakeError) as caught:
+            Trial(server).run_for(WAIT)
+        assert server.accepted == 2
+    assert caught.value.status == status
+
+
+def test_an_allocation_that_refuses_the_token_ends_the_feed() -> None:
+    with ScriptServer(then(lambda peer: None)) as server:
+        fine = reply(200, json.dumps({"code": "0", "server": server.ws}).encode())
+        no = reply(200, json.dumps({"code": "-1", "message": "token无效"}).encode())
+        with ScriptServer(fine, no) as service:
+            trial = Trial(server, server=None, allocation=service.http, allocation_interval=0)
+            with pytest.raises(jvq.AllocationRefusedError, match="token"):
+                trial.run_for(WAIT)
+            assert service.accepted == 2
+
+
+def test_a_server_that_refuses_and_does_not_close_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jvq_fast.supervisor._REFUSED_OPEN", 0.1)
+
+    def script(peer: Peer) -> None:
+        peer.accept(frame(TEXT, LIMIT_TEXT.encode()))
+        peer.until_closed()
+
+    with ScriptServer(then(lambda peer: None), script, good) as server:
+        trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 1)
+    assert trial.feed.stats()["refusals"] == 1
+
+
+# --- the pace ---
+
+
+def test_allocation_is_asked_again_each_time_and_never_faster_than_its_interval() -> None:
+    moments: list[float] = []
+    with ScriptServer(*[then(lambda peer: None, seconds=0.02)] * 4, good) as server:
+        answer = reply(200, json.dumps({"code": "0", "server": server.ws}).encode())
+
+        def script(peer: Peer) -> None:
+            moments.append(time.monotonic())
+            answer(peer)
+
+        with ScriptServer(script) as service:
+            trial = Trial(server, server=None, allocation=service.http, allocation_interval=0.3)
+            trial.run(lambda trial: len(trial.of("gap")) == 4)
+    assert len(moments) == trial.feed.stats()["allocations"] == 5
+    # The service's own clock starts once the request is there.
+    assert min(later - earlier for earlier, later in itertools.pairwise(moments)) > 0.29
+
+
+def test_with_a_fixed_server_nothing_waits_for_the_allocation_interval() -> None:
+    with ScriptServer(*[then(lambda peer: None, seconds=0.02)] * 4, good) as server:
+        began = time.monotonic()
+        Trial(server, allocation_interval=3600).run(lambda trial: len(trial.of("gap")) == 4)
+        assert time.monotonic() - began < WAIT
+
+
+# --- silence ---
+
+
+def test_a_connection_that_died_without_a_word_is_probed_announced_once_and_left() -> None:
+    with ScriptServer(then(dead), good) as server:
+        trial = Trial(server).run(lambda trial: bool(trial.of("gap")))
+    (stale,) = trial.of("stale")
+    (gap,) = trial.of("gap")
+    assert "no answer" in stale.reason
+    assert gap.reason == f"stale: {stale.reason}"
+    assert stale.since == gap.start < gap.end
+    assert trial.of("state")[:5] == ["connecting", "open", "live", "probing", "waiting"]
+    stats = trial.feed.stats()
+    assert (stats["stales"], stats["probes"], stats["probes_answered"]) == (1, 1, 0)
+
+
+def test_a_server_that_answers_and_sends_no_more_data_is_left_too() -> None:
+    with ScriptServer(then(answering), good) as server:
+        trial = Trial(server).run(lambda trial: bool(trial.of("gap")))
+    (stale,) = trial.of("stale")
+    assert "though the server answers" in stale.reason
+    stats = trial.feed.stats()
+    assert stats["probes"] == stats["probes_answered"] == 1
+    assert (stats["answers"], stats["answers_ping"]) == ("yes", "yes")
+    assert stats["pongs"] == 1
+
+
+def test_a_server_that_answers_no_ping_is_not_pinged_again() -> None:
+    pings: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        lively(peer, 0.02)
+        while True:
+            kind, payload = peer.frame()
+            if kind == PING:
+                pings.append(payload)
+            elif kind == TEXT:
+                peer.send(frame(TEXT, b"0#lv2_600519"))
+
+    with ScriptServer(script) as server:
+        trial = Trial(server, stale_trades=0.1, probe_timeout=0.3)
+        trial.run(lambda trial: len(trial.of("text")) >= 3)
+    assert len(pings) == 1
+    assert trial.feed.stats()["answers_ping"] == "no"
+
+
+def test_suspended_stocks_are_no_outage() -> None:
+    """A first push, and nothing more, from a server that answers."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        peer.send(binary(quote(1)))
+        answering(peer)
+
+    with ScriptServer(script) as server:
+        trial = Trial(server, "lv1_600519").run_for(2.5)
+        assert server.accepted == 1
+    assert trial.of("stale") == trial.of("gap") == []
+    assert 1 <= int(trial.feed.stats()["probes"]) <= 3
+    assert trial.of("state")[2:5] == ["live", "probing", "live"]
+
+
+def test_without_even_a_first_push_snapshots_are_an_outage_which_is_announced_once() -> None:
+    def silent(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        answering(peer)
+
+    def lively_quotes(peer: Peer) -> None:
+        lively(peer, 0.3, quote)
+        answering(peer)
+
+    with ScriptServer(silent, silent, silent, lively_quotes, good) as server:
+        trial = Trial(server, "lv1_600519").run(lambda trial: len(trial.of("stale")) == 2)
+        assert server.accepted == 4
+    assert trial.feed.stats()["stales"] == 2
+
+
+def test_an_outage_is_announced_once_however_often_the_feed_comes_back_in_vain() -> None:
+    def silent(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        dead(peer)
+
+    with ScriptServer(then(dead), silent, silent, good) as server:
+        trial = Trial(server).run(lambda trial: bool(trial.of("gap")))
+        assert server.accepted == 4
+    assert len(trial.of("stale")) == 1
+    assert len(trial.of("gap")) == 1
+
+
+def test_data_during_the_probe_ends_it() -> None:
+    def script(peer: Peer) -> None:
+        lively(peer)
+        while peer.frame() != (TEXT, b"list"):
+            pass
+        for _ in range(30):
+            peer.send(binary(trade(next(numbers))))
+            time.sleep(0.02)
+        peer.until_closed()
+
+    with ScriptServer(script) as server:
+        trial = Trial(server, probe_timeout=0.5)
+        trial.run(lambda trial: trial.feed.trades.head >= 40)
+        assert server.accepted == 1
+    assert trial.of("stale") == []
+
+
+def test_a_server_that_never_answers_probes_is_no_outage_while_its_stocks_are_quiet() -> None:
+    """Its silence is taken for an outage once; on the next connection it turns out to be its manner."""
+
+    def script(peer: Peer) -> None:
+        lively(peer)
+        dead(peer)
+
+    def quiet(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        peer.send(binary(trade(next(numbers))))
+        dead(peer)
+
+    with ScriptServer(script, quiet) as server:
+        trial = Trial(server, "lv2_600519").run_for(4)
+        assert server.accepted == 2
+    assert len(trial.of("stale")) == 1
+    assert trial.feed.stats()["answers"] == "no"
+
+
+CHINA = dt.timezone(dt.timedelta(hours=8))
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_open"),
+    [
+        ("2026-11-20 10:00:00", True),  # a Friday
+        ("2026-11-20 12:00:00", False),
+        ("2026-11-20 20:00:00", False),
+        ("2026-11-21 10:00:00", False),  # Saturday
+        ("2026-10-01 10:00:00", False),  # National Day
+    ],
+)
+def test_silence_is_judged_by_the_trading_calendar(moment: str, is_open: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = int(dt.datetime.fromisoformat(moment).replace(tzinfo=CHINA).timestamp()) * 1_000_000_000
+    began = time.monotonic_ns()
+    monkeypatch.setattr(jvq.Feed, "_wall_ns", staticmethod(lambda: begin + time.monotonic_ns() - began))
+    with ScriptServer(then(dead), good) as server:
+        trial = Trial(server, clock="exchange").run_for(1.5)
+    assert len(trial.of("stale")) == is_open
+    assert bool(trial.feed.stats()["probes"]) == is_open
+
+
+def test_nothing_subscribed_is_no_silence() -> None:
+    with ScriptServer(serve(subscribed=False)) as server:
+        trial = Trial(server)
+        trial.feed.replace(())
+        trial.run_for(1.5)
+    assert trial.of("state") == ["connecting", "open", "closing", "stopped"]
+
+
+def test_past_the_last_holiday_known_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin = int(dt.datetime(2027, 1, 4, 10, tzinfo=CHINA).timestamp()) * 1_000_000_000
+    monkeypatch.setattr(jvq.Feed, "_wall_ns", staticmethod(lambda: begin + time.monotonic_ns()))
+    with ScriptServer(then(dead), good) as server:
+        trial = Trial(server, clock="exchange").run(lambda trial: bool(trial.of("gap")))
+    assert len(trial.of("stale")) == 1
+    warnings = [record for record in caplog.records if "holidays are known" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "2026-12-31" in warnings[0].getMessage()
+
+
+def test_stop_ends_a_probe_at_once() -> None:
+    with ScriptServer(then(dead)) as server:
+        trial = Trial(server, probe_timeout=3600)
+        began = time.monotonic()
+        trial.run(lambda trial: "probing" in trial.of("state"))
+        assert time.monotonic() - began < WAIT / 2
+    assert trial.of("state")[-2:] == ["closing", "stopped"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stale_snapshots": 0},
+        {"stale_trades": -1},
+        {"probe_timeout": 0},
+        {"eviction_limit": 0},
+        {"eviction_window": 0},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        jvq.Feed(TOKEN, **settings)
