@@ -98,6 +98,7 @@ def extension(name: str, *sources: str, libraries: tuple[str, ...] = ()) -> Exte
 
 
 EXTENSIONS = [
+    extension("meter", "meter.pyx"),
     extension("ring", "ring.pyx"),
     extension("decoder", "decoder.pyx", "rows.c", "decimal.c", "inflate.c", libraries=("z",)),
     extension("listener", "listener.pyx"),

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from jvq_fast.meter cimport Meter, jvq_delays
 from jvq_fast.ring cimport Ring, jvq_ring
 
 
@@ -30,6 +31,7 @@ cdef struct Text:               # bytes that are kept, with room for longer ones
 cdef struct Code:               # what is known of one security
     uint64_t key                # its name, zero-padded
     jvq_ring *history[3]        # by level; NULL where that level's history is off
+    uint64_t met[3]             # by level: the first message with it on this connection, by its number
     Text snapshot[3]            # the last published record of quotes and depths, as it came
     Text name
     bint is_renamed             # since the names were last written down
@@ -82,6 +84,7 @@ cdef class Decoder:
     cdef readonly Ring depths
     # None, or called with recv_ns once, before the callbacks of the next message that publishes
     cdef public object first_record
+    cdef Meter timer            # None: nothing is measured
 
     cdef jvq_ring *tapes[3]
     cdef uint64_t part[3]       # so many records of one message are dispatched at once
@@ -123,11 +126,13 @@ cdef class Decoder:
     cdef int64_t latest         # no record is dated after this
     cdef uint32_t message_flags
     cdef uint64_t message_seq
+    cdef jvq_delays *delays     # NULL where nothing is measured, or the arrival is not known
 
     cdef object interrupt       # raised by a callback in the middle of the message
     cdef bint has_renamed
     cdef uint64_t comparisons_left      # of trades with those before the gap
 
+    cdef uint64_t connected_at  # messages before this connection
     cdef uint64_t seq
     cdef uint64_t batch         # records since the last on_batch
     cdef bint is_busy
@@ -168,5 +173,5 @@ cdef class Decoder:
     cdef int take_late(self, Ring ring) except -1
     cdef Ring tape(self, int level)
     cdef tuple handlers(self, int level)
-    cdef int call(self, tuple handlers, str where, tuple arguments) except -1
+    cdef int call(self, tuple handlers, str where, tuple arguments, code) except -1
     cdef int report(self, object error, str where) except -1

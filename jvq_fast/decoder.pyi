@@ -8,6 +8,7 @@ import numpy as np
 from _typeshed import ReadableBuffer
 from numpy.typing import NDArray
 
+from jvq_fast.meter import Meter
 from jvq_fast.ring import Ring
 
 __all__: Final = ["Decoder"]
@@ -20,6 +21,10 @@ _ErrorHandler: TypeAlias = Callable[[Exception, str], object]
 @final
 class Decoder:
     first_record: Callable[[int], object] | None
+    @property
+    def meter(self) -> Meter | None: ...
+    @meter.setter
+    def meter(self, meter: Meter | None) -> None: ...
     @property
     def trades(self) -> Ring: ...
     @property

@@ -1,6 +1,8 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from numpy cimport ndarray
 
+from jvq_fast.meter cimport Histogram
+
 
 cdef extern from "ring.h" nogil:
     ctypedef struct jvq_ring:
@@ -19,7 +21,9 @@ cdef class Ring:
     cdef jvq_ring ring
     cdef readonly object dtype
     cdef object storage         # owns the memory; the base of every view
+    cdef public Histogram readers       # None, or where the distance of readers from the head is counted
 
     cdef uint64_t check(self, cursor, uint64_t head) except? 0
+    cdef void note_distance(self, uint64_t records) noexcept
     cdef int take(self) except -1
     cdef ndarray view(self, uint64_t first, uint64_t count)

@@ -3,10 +3,13 @@ from typing import Any, Final, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from jvq_fast.meter import Histogram
+
 __all__: Final = ["Ring"]
 
 @final
 class Ring:
+    readers: Histogram | None
     @property
     def dtype(self) -> np.dtype[np.void]: ...
     @property

@@ -15,6 +15,7 @@ from operator import index as as_index
 from jvq_fast.records import DTYPES, LEVELS, Flag
 from jvq_fast.subscriptions import checked
 
+from jvq_fast.meter cimport Meter, jvq_delays_record
 from jvq_fast.ring cimport jvq_ring_append, jvq_ring_at
 
 __all__ = ["Decoder"]
@@ -271,6 +272,8 @@ cdef class Decoder:
             PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
         except (BufferError, ValueError) as error:      # numpy's word for it is ValueError
             raise TypeError(f"payload must be contiguous bytes: {error}") from None
+        if self.timer is not None and not self.is_busy:
+            self.timer.begin_read(recv_ns, False)
         try:
             return self.feed_message(<const uint8_t *>buffer.buf, buffer.len, recv_ns)
         finally:
@@ -284,9 +287,13 @@ cdef class Decoder:
         self.count.batches += 1
         try:
             if self.batch_handlers:
-                self.call(self.batch_handlers, "on_batch", (batch,))
+                if self.timer is not None:
+                    self.timer.begin_batch()
+                self.call(self.batch_handlers, "on_batch", (batch,), "")
         finally:
             self.is_busy = False
+            if self.timer is not None:
+                self.timer.end_read()
         return 0
 
     def reserve(self, subscriptions):
@@ -309,6 +316,7 @@ cdef class Decoder:
             if index < 0:
                 raise ValueError(f"no room for the code {name!r}: max_codes is {self.max_codes}")
             self.tape(level).take()
+            self.codes[index].met[level] = 0        # what the server sends first is as old as it likes
             history = self.histories[index][level]
             if history is not None:
                 (<Ring>history).take()
@@ -317,6 +325,7 @@ cdef class Decoder:
         """A new connection begins: field orders are detected anew."""
         jvq_order_restart(&self.lv1_order)
         jvq_order_restart(&self.lv10_order)
+        self.connected_at = self.count.messages
 
     def resume(self):
         """A connection was lost and is back: ``connected()``, and trades that come again are dropped.
@@ -433,6 +442,23 @@ cdef class Decoder:
         stats["lv10_order_source"] = source_of(&self.lv10_order)
         return stats
 
+    @property
+    def meter(self):
+        """The ``Meter`` that measures this decoder, its handlers and its tapes' readers; None for no measuring.
+
+        RuntimeError where it is assigned from within a handler.
+        """
+        return self.timer
+
+    @meter.setter
+    def meter(self, Meter meter):
+        cdef int level
+        if self.is_busy:
+            raise RuntimeError("this decoder is at work: a handler must not change its meter")
+        self.timer = meter
+        for level in range(3):
+            self.tape(level).readers = None if meter is None else meter.distances[level]
+
     # --- handlers ---
 
     @property
@@ -503,6 +529,11 @@ cdef class Decoder:
         self.count.messages += 1
         self.count.bytes += size
         self.date(recv_ns)
+        self.delays = NULL
+        if self.timer is not None:
+            self.timer.begin_message()
+            if recv_ns:
+                self.delays = &self.timer.delays
         try:
             if size >= RELEASE_GIL_FROM:
                 with nogil:
@@ -518,6 +549,8 @@ cdef class Decoder:
             self.drop_pending()
             self.batch += self.seq - self.message_seq
             self.is_busy = False
+            if self.timer is not None:
+                self.timer.end_message()
         return self.seq - self.message_seq
 
     cdef int run(self, const uint8_t *data, size_t size) except -1 nogil:
@@ -683,6 +716,11 @@ cdef class Decoder:
                     keep(&code.name, name.start, name.length, 0)
                     code.is_renamed = self.has_renamed = True
 
+        if self.delays != NULL and code != NULL:
+            if code.met[level] <= self.connected_at:
+                code.met[level] = self.count.messages
+            elif code.met[level] != self.count.messages and not flags[0] & (JVQ_REPEAT | JVQ_STALE | JVQ_NO_DATE):
+                jvq_delays_record(self.delays, level, head.time, self.arrival)
         if flags[0]:
             for bit in range(7):
                 self.count.flags[bit] += flags[0] >> bit & 1
@@ -822,13 +860,18 @@ cdef class Decoder:
             self.relabel()
         if hook is not None and self.seq > self.message_seq:
             self.first_record = None
-            self.call((hook,), "first_record", (self.recv,))
+            try:
+                hook(self.recv)
+            except Exception as error:
+                self.report(error, "first_record")
+        if self.timer is not None and self.segment_count:
+            self.timer.begin_dispatch()
         for i in range(self.segment_count):
             segment = self.segments[i]
             batch = self.tape(segment.level).view(segment.first, segment.count)
             code = (self.code_names[segment.code] if segment.code >= 0 else
                     batch["code"][0].decode("ascii"))
-            self.call(self.handlers(segment.level), HANDLER_NAMES[segment.level], (code, batch))
+            self.call(self.handlers(segment.level), HANDLER_NAMES[segment.level], (code, batch), code)
         return 0
 
     cdef int dispatch_part(self) except -1:
@@ -858,10 +901,19 @@ cdef class Decoder:
                 self.code_labels[i] = (<const char *>code.name.data)[:code.name.length].decode("utf-8", "replace")
         return 0
 
-    cdef int call(self, tuple handlers, str where, tuple arguments) except -1:
+    cdef int call(self, tuple handlers, str where, tuple arguments, code) except -1:
+        cdef Meter timer = self.timer
         for handler in handlers:
             try:
-                handler(*arguments)
+                if timer is None:
+                    handler(*arguments)
+                else:
+                    timer.depth += 1
+                    try:
+                        handler(*arguments)
+                    finally:
+                        timer.depth -= 1
+                        timer.called(handler, where, code)
             except Exception as error:
                 self.report(error, where)
         return 0
@@ -871,12 +923,17 @@ cdef class Decoder:
         if not self.error_handlers:
             logger.error("%s raised %s", where, type(error).__name__, exc_info=error)
         for handler in self.error_handlers:
+            if self.timer is not None:
+                self.timer.begin_call()
             try:
                 handler(error, where)
             except Exception as second:
                 self.count.callback_errors += 1
                 logger.error("on_error raised %s while told of one from %s", type(second).__name__, where,
                              exc_info=second)
+            finally:
+                if self.timer is not None:
+                    self.timer.end_call(handler, "on_error")
         return 0
 
     cdef tuple handlers(self, int level):

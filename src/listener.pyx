@@ -228,6 +228,8 @@ cdef class Listener(WSListener):
             if self.read_starts:
                 self.read_starts = False
                 self.read_ns = clock_ns()
+                if self.decoder.timer is not None:
+                    self.decoder.timer.begin_read(self.read_ns, True)
                 # At an illegal frame picows closes, yet hands on what arrives until it has disconnected. The good frame
                 # before the illegal one comes afterwards too, but that one is the last of its read.
                 if not frame.last_in_buffer and (<object>transport).is_close_frame_sent:
@@ -348,6 +350,8 @@ cdef class Listener(WSListener):
     cdef int finish_read(self) except -1:
         self.read_starts = True
         if not self.unended:
+            if self.decoder.timer is not None:
+                self.decoder.timer.end_read()
             return 0
         self.unended = False
         if self.tap is not None and not self.end_recorded:

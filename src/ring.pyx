@@ -8,6 +8,8 @@ from operator import index
 
 import numpy
 
+from jvq_fast.meter cimport jvq_histogram_record
+
 __all__ = ["Ring"]
 
 np.import_array()
@@ -54,6 +56,9 @@ cdef class Ring:
     One thread writes. ``last`` and ``since`` hand out views and belong to that thread (callbacks run there);
     ``head``, ``claimed`` and ``copy_since`` may be used from any thread. A view is read-only, keeps the storage alive
     and is good until the writer laps it, that is until ``capacity`` further records were published: copy what you keep.
+
+    ``readers``: None, or a ``Histogram("records")`` that counts how far behind the head each ``since`` and
+    ``copy_since`` begins.
     """
 
     def __cinit__(self, dtype, capacity, layout="tape"):
@@ -126,6 +131,7 @@ cdef class Ring:
         cdef uint64_t head = self.ring.head
         cdef uint64_t asked = self.check(cursor, head)
         cdef uint64_t first = oldest(asked, head, self.ring.capacity)
+        self.note_distance(head - asked)
         return self.view(first, head - first), head, first - asked
 
     def copy_since(self, cursor):
@@ -138,6 +144,7 @@ cdef class Ring:
         cdef size_t size = (head - first) * self.ring.itemsize
         cdef void *target = np.PyArray_DATA(copy)
         cdef const uint8_t *source
+        self.note_distance(head - asked)
         if size:
             source = jvq_ring_at(&self.ring, first, head)
             if size < COPY_WITHOUT_GIL:
@@ -176,6 +183,11 @@ cdef class Ring:
         if not 0 <= cursor <= head:
             raise ValueError(f"cursor {cursor} is outside this ring: {head} records were published so far")
         return cursor
+
+    cdef void note_distance(self, uint64_t records) noexcept:
+        # Readers are many, a histogram takes one at a time: they hold the GIL here.
+        if self.readers is not None:
+            jvq_histogram_record(&self.readers.data, records)
 
     cdef int take(self) except -1:
         """Storage aligned to cache lines, zeroed and touched: a first touch on the data path costs microseconds."""

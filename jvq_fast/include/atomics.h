@@ -21,10 +21,12 @@ static __forceinline uint64_t jvq_load_acquire(const uint64_t *p)
     _ReadWriteBarrier();
     return v;
 }
+static __forceinline uint64_t jvq_load_relaxed(const uint64_t *p) { return *(const volatile uint64_t *)p; }
 #else
 static inline void jvq_store_relaxed(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline void jvq_store_release(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline uint64_t jvq_load_acquire(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline uint64_t jvq_load_relaxed(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline void jvq_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 static inline void jvq_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 #endif
