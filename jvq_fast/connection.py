@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import socket
+import weakref
 from typing import Any, Protocol
 
 from picows import (
@@ -67,6 +68,23 @@ def _receive_buffer() -> int:
     return RECEIVE_BUFFER if granted >= RECEIVE_BUFFER else 0
 
 
+class _ParserLog(QuietLogger):
+    """The log of one connection's parser, which reports an illegal frame here just before it answers it with a CLOSE.
+
+    By then it may have read, and not yet handed on, the server's own CLOSE.
+    """
+
+    def __init__(self, connection: "Connection") -> None:
+        super().__init__(_log.logger)
+        self._connection = weakref.ref(connection)
+
+    def error(self, msg: object, *args: object, **kwargs: Any) -> None:
+        connection = self._connection()
+        if connection is not None:
+            connection.misread()
+        super().error(msg, *args, **kwargs)
+
+
 class Connection:
     """Use: `await open(…)`, then `await ended()`. `listener` counts what came through it."""
 
@@ -122,7 +140,7 @@ class Connection:
                 lambda _request, _response: self.listener,
                 self.address.url(self._token),
                 websocket_handshake_timeout=handshake_timeout,
-                logger_name=_log,
+                logger_name=_ParserLog(self),
                 enable_auto_pong=False,
                 max_frame_size=self._max_message,
                 max_redirects=0,
@@ -239,6 +257,11 @@ class Connection:
     def ending(self) -> None:
         """Called by the listener: this side has begun to close. A peer that is gone may not let it come to an end."""
         self._loop.call_later(self._close_timeout, self.abort)
+
+    def misread(self) -> None:
+        """Called by the parser's log: an illegal frame is about to be answered."""
+        if self._transport is not None:
+            self.listener.answer_close(self._transport)
 
     def closed(self) -> None:
         """Called by the listener: the connection is gone."""

@@ -78,6 +78,11 @@ cdef void seal(uint8_t *data, Py_ssize_t size) noexcept nogil:
         at += whole
 
 
+cdef bint may_close(int code) noexcept:
+    """Whether a CLOSE may hold this code. picows lets 0 and 1006 pass, and whatever lies above 2999."""
+    return 1000 <= code < 5000 and not 1004 <= code <= 1006
+
+
 cdef int64_t clock_ns() noexcept nogil:
     cdef timespec now
     timespec_get(&now, TIME_UTC)
@@ -214,6 +219,15 @@ cdef class Listener(WSListener):
         """Take no further frame, also of the read under way. From any thread."""
         self.closing = True
 
+    def answer_close(self, transport):
+        """Answer a CLOSE that was read but not handed on yet: nothing after it changes the answer. Loop's thread."""
+        handshake = transport.close_handshake
+        if handshake is None or handshake.recv is None:
+            return
+        code = handshake.recv.code or 1000
+        if may_close(code):
+            transport.send_close(code)
+
     cpdef on_ws_connected(self, WSTransport transport):
         try:
             self.owner.opened(transport)
@@ -336,8 +350,7 @@ cdef class Listener(WSListener):
         cdef str said = ""
         if size >= 2:
             code = payload[0] << 8 | payload[1]
-            # picows lets 0 and 1006 pass, which never stand in a frame, and whatever lies above 2999.
-            if code < 1000 or 1004 <= code <= 1006 or code >= 5000:
+            if not may_close(code):
                 return self.refuse(transport, 1002, f"a CLOSE with code {code}")
             said = PyUnicode_DecodeUTF8(<const char *>payload + 2, size - 2, "replace")
         self.closing = True

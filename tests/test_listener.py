@@ -10,8 +10,11 @@ import hypothesis.strategies as st
 import pytest
 from picows import WSTransport, ws_connect
 
+from jvq_fast.allocation import ServerAddress
+from jvq_fast.connection import Connection
 from jvq_fast.decoder import Decoder
 from jvq_fast.listener import Listener, Tap
+from jvq_fast.redact import Secret
 from ws_script import (
     BINARY,
     CLOSE,
@@ -298,6 +301,47 @@ def test_a_close_is_answered_with_its_code_and_ends_the_connection(code: int | N
     assert session.endings == 1
     assert str(code or 1000) in session.listener.reason
     assert ("再见" in session.listener.reason) == (code is not None)
+
+
+@pytest.mark.parametrize(
+    ("code", "answer"),
+    [(b"", 1000), (b"\x03\xe8", 1000), (b"\x0f\xa0", 4000), (b"\x03\xee", 1002), (b"\xff\xff", 1002)],
+)
+@pytest.mark.parametrize("more", [frame(CLOSE), frame(3), frame(PING, b"x" * 126)], ids=["close", "opcode", "size"])
+def test_nothing_after_a_close_changes_its_answer(code: bytes, answer: int, more: bytes) -> None:
+    # picows reads one frame ahead, and would answer the second one before the listener has the first.
+    codes: list[int] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.send(binary(trade(1)), frame(CLOSE, code), more)
+        codes.append(peer.close_code())
+        peer.until_closed()
+
+    class Hooks:
+        def opened(self, connection: Connection) -> None: ...
+        def text(self, text: str) -> None: ...
+
+    async def run(port: int) -> str:
+        connection = Connection(
+            ServerAddress("ws", "127.0.0.1", port),
+            Secret("0" * 32),
+            decoder,
+            Hooks(),
+            tap=None,
+            max_message=1 << 20,
+            close_timeout=1.0,
+        )
+        async with asyncio.timeout(TIMEOUT):
+            assert await connection.open(TIMEOUT, TIMEOUT, asyncio.Event())
+            return await connection.ended()
+
+    decoder = Decoder(capacity=16, history=16, trading_day="2026-11-23")
+    with ScriptServer(script) as server:
+        reason = asyncio.run(run(server.port))
+    assert codes == [answer]
+    assert decoder.trades.head == 1
+    assert ("server closed" in reason) == (answer != 1002)
 
 
 def test_a_handler_that_raises_does_not_end_the_connection() -> None:
