@@ -99,12 +99,16 @@ class Flow:
 
 
 class Link:
-    """One connection through the proxy: `number` from 0, the `up` and `down` flows, `opened` (monotonic seconds)."""
+    """One connection through the proxy: `number` from 0, the `up` and `down` flows, `opened` (monotonic seconds).
+
+    `abrupt` says that it was reset: what the client's system held for it may never be read.
+    """
 
     def __init__(self, number: int, client: socket.socket, server: socket.socket) -> None:
         self.number = number
         self.opened = time.monotonic()
         self.closed: float | None = None
+        self.abrupt = False
         self.client = client
         self.server = server
         self.up: Flow
@@ -231,9 +235,18 @@ class Proxy:
 
         self._call(switch)
 
-    def half_open(self, direction: Direction = "both") -> None:
-        """From now on everything is swallowed, without an error on either side."""
-        self.set(direction, swallow=True)
+    def half_open(self, direction: Direction = "both", *, lasting: bool = True) -> None:
+        """From now on everything is swallowed, without an error on either side; unless lasting, new ones are well."""
+        if lasting:
+            self.set(direction, swallow=True)
+            return
+
+        def swallow() -> None:
+            for name in _directions(direction):
+                for link in self.open_links:
+                    self._switch(getattr(link, name), Faults(swallow=True))
+
+        self._call(swallow)
 
     def heal(self) -> None:
         """No faults any more, and listening. Connections that have lost bytes can't go on: they are reset."""
@@ -264,6 +277,7 @@ class Proxy:
                     self._switch(flow, Faults(swallow=True))
                     flow.queue.clear()
                     flow.held = flow.offset = 0
+                link.abrupt |= side == "client"
                 gone = link.client if side == "client" else link.server
                 if gone.fileno() != -1:
                     self._close(gone, abrupt=True)
@@ -592,6 +606,7 @@ class Proxy:
         if not link.open:
             return
         link.closed = time.monotonic()
+        link.abrupt |= abrupt
         for flow in (link.up, link.down):
             flow.queue.clear()
             flow.held = flow.offset = 0

@@ -283,6 +283,20 @@ def test_half_open_swallows_without_an_error(direction: Any) -> None:
         assert lost["down_swallowed"] == (len(DATA) if direction != "up" else 0)
 
 
+def test_half_open_for_the_connections_there_are() -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.settimeout(TIMEOUT)
+        proxy = stack.enter_context(Proxy(f"127.0.0.1:{listener.getsockname()[1]}"))
+        client, server = connect(proxy, listener, stack)
+        proxy.half_open(lasting=False)
+        server.sendall(DATA)
+        assert is_silent(client)
+        client, server = connect(proxy, listener, stack)
+        server.sendall(DATA)
+        assert read(client, len(DATA)) == DATA
+
+
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_half_open_hides_the_end_of_either_side(how: str) -> None:
     with pair() as (proxy, client, server):
