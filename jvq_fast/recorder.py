@@ -6,9 +6,10 @@ import threading
 import time
 import warnings
 from collections import deque
+from contextlib import closing
 from typing import BinaryIO
 
-from jvq_fast.capture import ENTRY, HEADER, MAGIC, MESSAGE, Reader, header
+from jvq_fast.capture import ENTRY, HEADER, LOSS, LOST, MAGIC, MESSAGE, Reader, entry, header
 from jvq_fast.errors import CaptureError, CaptureWarning
 from jvq_fast.listener import Tap
 
@@ -18,6 +19,8 @@ except ImportError:  # Windows: two feeds on one file are not noticed there
     fcntl = None  # type: ignore[assignment]
 
 INTERVAL = 0.05
+# Failures and losses this close together, in seconds, are one, and announced once.
+QUIET = 1.0
 _COPY = 1 << 20
 
 
@@ -27,6 +30,10 @@ class Recorder:
     The constructor blocks: it reads an existing file through, moves a damaged tail to `PATH.damaged-OFFSET` with a
     CaptureWarning, and raises CaptureError where the file can't be continued. When the disk stalls or fails, entries
     wait in memory up to the tap's limit; what is lost beyond that is counted there. `news()` reports both.
+
+    An entry is flushed when write() has returned for it, INTERVAL seconds after it came, or later by as long as the
+    disk or whatever holds the GIL takes. It then outlives this process, whatever kills it, but not the machine: it is
+    `close()` that syncs, before it the system writes to the disk at its own pace (Linux: within about 30 s).
     """
 
     def __init__(self, path: str | os.PathLike[str], market: str, tap: Tap) -> None:
@@ -36,12 +43,18 @@ class Recorder:
         self._chunk: memoryview | None = None
         self._chunk_written = 0
         self._failing = False
+        self._failed_at = 0.0
         self._news: deque[CaptureError] = deque()
-        self._lost_seen = 0
+        self._lost = self._lost_before = (0, 0)  # messages and bytes: as seen last, and before this stretch of loss
         self._losing = False
+        self._lost_at = 0.0
+        self._lost_when_written = 0
+        self._place = os.path.abspath(self.path)  # noqa: PTH100 (the process may change its directory)
+        self._astray = ""
+        self._look_at = 0.0
         self._closing = threading.Event()
         self._deadline = 0.0
-        self.unwritten = 0
+        self.unwritten = self.unwritten_bytes = 0
         self._file = self._open()
         self._thread = threading.Thread(target=self._run, name="jvq_fast capture", daemon=True)
 
@@ -61,22 +74,29 @@ class Recorder:
             self._news.append(CaptureError(f"{self.path} is still being written, its end may be missing"))
 
     def news(self) -> list[CaptureError]:
-        """What went wrong since the last call: once per failure of the disk, at begin and end of each loss."""
-        lost = self._tap.lost_messages
+        """What went wrong since the last call: each failure of the disk once, each stretch of loss when it begins and
+        when it has ended, and the file if it is no longer where it was. Always from the same thread."""
         found: list[CaptureError] = []
         while self._news:
             found.append(self._news.popleft())
-        if lost != self._lost_seen:
+        before, self._lost = self._lost, (self._tap.lost_messages, self._tap.lost_bytes)
+        if self._lost != before:
+            self._lost_at = time.monotonic()
             if not self._losing:
-                found.append(CaptureError(f"{self.path} can't keep up: messages are not being recorded"))
-            self._losing = True
-        elif self._losing:
+                self._losing = True
+                self._lost_before = before
+                why = "can't be written" if self._failing else "can't keep up"
+                found.append(CaptureError(f"{self.path} {why}: messages are not being recorded"))
+        elif self._losing and self._loss_is_over():
             self._losing = False
-            found.append(
-                CaptureError(f"{self.path}: {lost} messages ({self._tap.lost_bytes} bytes) have not been recorded")
-            )
-        self._lost_seen = lost
+            messages, size = (now - then for now, then in zip(self._lost, self._lost_before, strict=True))
+            found.append(CaptureError(f"{self.path}: {messages} messages ({size} bytes) have not been recorded"))
         return found
+
+    def _loss_is_over(self) -> bool:
+        if self._closing.is_set():
+            return True
+        return self._lost_when_written == self._lost[0] and time.monotonic() - self._lost_at >= QUIET
 
     def _open(self) -> BinaryIO:
         try:
@@ -109,7 +129,7 @@ class Recorder:
             self._set_aside(file, end)
         file.seek(end)
         if end == 0:
-            file.write(header(self._market, time.time_ns()))
+            _write(file, header(self._market, time.time_ns()))
 
     def _scan(self, size: int) -> int:
         """The offset up to which the file is whole."""
@@ -128,11 +148,15 @@ class Recorder:
 
     def _set_aside(self, file: BinaryIO, offset: int) -> None:
         copy, name = self._new_file(f"{self.path}.damaged-{offset}")
-        with copy:
-            file.seek(offset)
-            while block := file.read(_COPY):
-                copy.write(block)
-            os.fsync(copy.fileno())
+        try:
+            with copy:
+                file.seek(offset)
+                while block := file.read(_COPY):
+                    _write(copy, block)
+                os.fsync(copy.fileno())
+        except OSError:
+            os.unlink(name)  # noqa: PTH108
+            raise
         file.truncate(offset)
         warnings.warn(
             f"{self.path} was damaged at byte {offset}; what stood there is now in {name}", CaptureWarning, stacklevel=2
@@ -150,26 +174,60 @@ class Recorder:
 
     def _run(self) -> None:
         while not self._closing.wait(INTERVAL):
+            self._look()
             self._drain()
         while not self._drain() and time.monotonic() < self._deadline:
             time.sleep(INTERVAL)
         self._finish()
 
+    def _look(self) -> None:
+        """Announce it when the file is no longer the one at its path, or was cut."""
+        now = time.monotonic()
+        try:
+            mine = os.fstat(self._file.fileno())
+            astray = "was cut by another: what follows can't be read" if mine.st_size < self._file.tell() else ""
+            if not astray and now < self._look_at:
+                return
+            self._look_at = now + QUIET
+            if not astray and not self._is_at_place(mine):
+                astray = (
+                    "was moved: recording goes on in the file wherever it is now"
+                    if mine.st_nlink
+                    else "was removed: what is recorded will be gone when the feed ends"
+                )
+        except OSError:
+            return  # no answer is no news
+        if astray and astray != self._astray:
+            self._news.append(CaptureError(f"{self.path} {astray}"))
+        self._astray = astray
+
+    def _is_at_place(self, mine: os.stat_result) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._place), mine)  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def _drain(self) -> bool:
         """Write what the tap holds; False when the disk does not take it."""
-        while self._chunk is not None or self._take():
-            chunk = self._chunk
-            assert chunk is not None
-            try:
+        try:
+            while True:
+                lost = self._tap.lost_messages
+                if self._chunk is None and not self._take():
+                    break
+                chunk = self._chunk
+                assert chunk is not None
                 self._chunk_written += self._file.write(chunk[self._chunk_written :]) or 0
-            except OSError as error:
-                if not self._failing:
-                    self._failing = True
-                    self._news.append(CaptureError(f"can't write {self.path}: {error.strerror}"))
-                return False
+                if self._chunk_written == len(chunk):
+                    self._chunk = None
+        except (OSError, MemoryError) as error:
+            if not self._failing:
+                self._news.append(CaptureError(f"can't write {self.path}: {_why(error)}"))
+            self._failing = True
+            self._failed_at = time.monotonic()
+            return False
+        self._lost_when_written = lost
+        if self._failing and time.monotonic() - self._failed_at >= QUIET:
             self._failing = False
-            if self._chunk_written == len(chunk):
-                self._chunk = None
         return True
 
     def _take(self) -> bool:
@@ -180,17 +238,16 @@ class Recorder:
 
     def _finish(self) -> None:
         try:
-            if self._chunk is not None or self._thread.ident is None:
-                self._abandon()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            self._news.append(CaptureError(f"can't finish {self.path}: {error.strerror}"))
-        finally:
-            self._file.close()
+            with closing(self._file):
+                if self._chunk is not None or self._thread.ident is None:
+                    self._abandon()
+                os.fsync(self._file.fileno())
+        except (OSError, MemoryError) as error:
+            self._news.append(CaptureError(f"can't finish {self.path}: {_why(error)}"))
 
     def _abandon(self) -> None:
-        """Give up what the disk did not take: count it, and leave no half entry behind."""
-        torn = 0
+        """Give up what the disk did not take: count it, leave no half entry behind, and say so in the file."""
+        torn = lost = lost_bytes = 0
         while self._chunk is not None or self._take():
             chunk = self._chunk
             assert chunk is not None
@@ -199,11 +256,35 @@ class Recorder:
                 _, length, _, kind, _, _ = ENTRY.unpack_from(chunk, at)
                 end = at + ENTRY.size + length
                 if end > self._chunk_written:
-                    self.unwritten += kind == MESSAGE
                     torn += max(0, self._chunk_written - at)
+                    if kind == MESSAGE:
+                        self.unwritten += 1
+                        self.unwritten_bytes += length
+                    elif kind == LOST:
+                        before = LOSS.unpack_from(chunk, at + ENTRY.size)
+                        lost, lost_bytes = lost + before[0], lost_bytes + before[1]
                 at = end
             self._chunk = None
+        end = self._file.tell() - torn
         if torn:
-            self._file.truncate(self._file.tell() - torn)
+            self._file.truncate(end)
         if self.unwritten:
             self._news.append(CaptureError(f"{self.path}: the last {self.unwritten} messages could not be written"))
+        if lost + self.unwritten:
+            self._file.seek(end)
+            payload = LOSS.pack(lost + self.unwritten, lost_bytes + self.unwritten_bytes)
+            try:
+                _write(self._file, entry(LOST, time.time_ns(), payload))
+            except OSError:
+                self._file.truncate(end)
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    """The whole of it: unbuffered, a file that becomes full in the middle takes a part without a word."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) or 0 :]
+
+
+def _why(error: OSError | MemoryError) -> str | None:
+    return error.strerror if isinstance(error, OSError) else "there is no memory for it"

@@ -3,7 +3,7 @@
 import asyncio
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -125,16 +125,29 @@ cdef class Tap:
             raise MemoryError
 
     def take(self):
-        """All entries appended since the last call, or None. Entries of the call before count as written."""
-        cdef uint8_t *data = self.data
-        cdef Py_ssize_t size = self.size, room = self.room
+        """All entries appended since the last call, or None. Entries of the call before count as written.
+
+        Messages that were dropped are marked behind them, also where no further message comes. After a MemoryError
+        nothing has changed.
+        """
+        cdef uint8_t *data
+        cdef Py_ssize_t size, room
+        cdef bytes entries
+        cdef char *to
+        if self.unmarked_messages:
+            self.append_loss(clock_ns())
+        size = self.size
+        entries = PyBytes_FromStringAndSize(NULL, size)
+        to = PyBytes_AS_STRING(entries)
+        data, room = self.data, self.room
         self.data, self.size, self.room = self.taken, 0, self.taken_room
         self.taken, self.taken_size, self.taken_room = data, size, room
         if size == 0:
             return None
         with nogil:
             seal(data, size)
-        return PyBytes_FromStringAndSize(<char *>data, size)
+            memcpy(to, data, size)
+        return entries
 
     cdef bint message(self, bint ends_read, int64_t recv_ns, const uint8_t *payload, Py_ssize_t size) noexcept:
         cdef Py_ssize_t need = 2 * ENTRY_HEADER + 16 + size
