@@ -2,7 +2,8 @@
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import requests
@@ -102,6 +103,16 @@ def _read_service(text: str) -> str | None:
     return f"{parts.scheme}://{parts.netloc}{PATH if parts.path in ('', '/') else parts.path}"
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the service sent, as it came: headers and body may repeat the token. `seconds` is how long it took."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    seconds: float
+
+
 def allocate(
     token: Secret, market: str = "ab", kind: str = "websocket", *, service: str = SERVICE, timeout: float = 10.0
 ) -> str:
@@ -119,7 +130,14 @@ def allocate(
 
 
 def _ask(token: Secret, market: str, kind: str, service: str, timeout: float) -> str | BaseException:
-    deadline = time.monotonic() + timeout
+    reply = exchange(token, market, kind, service, timeout)
+    return judge(reply) if isinstance(reply, Reply) else reply
+
+
+def exchange(token: Secret, market: str, kind: str, service: str, timeout: float) -> Reply | BaseException:
+    """One request and its reply, or the error to raise where the reply is out of sight; see `allocate`."""
+    begin = time.monotonic()
+    deadline = begin + timeout
     try:
         with requests.Session() as session:
             with session.get(
@@ -138,7 +156,7 @@ def _ask(token: Secret, market: str, kind: str, service: str, timeout: float) ->
                         return AllocationError(f"the allocation service sent more than {MAX_REPLY} bytes")
                     if time.monotonic() > deadline:
                         return AllocationError(f"the allocation service sent no whole reply within {timeout:g} s")
-                return _judge(response.status_code, body)
+                return Reply(response.status_code, dict(response.headers), body, time.monotonic() - begin)
     except requests.Timeout:
         return AllocationError(f"the allocation service did not reply within {timeout:g} s")
     except requests.RequestException as error:
@@ -150,9 +168,11 @@ def _ask(token: Secret, market: str, kind: str, service: str, timeout: float) ->
         return type(error)()
 
 
-def _judge(status: int, body: bytes) -> str | AllocationError:
+def judge(answer: Reply) -> str | AllocationError:
+    """The server that a reply names, or why there is none."""
+    status = answer.status
     try:
-        reply = json.loads(body)
+        reply = json.loads(answer.body)
     except (ValueError, RecursionError):
         reply = None
     if not isinstance(reply, dict):

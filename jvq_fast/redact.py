@@ -24,8 +24,10 @@ class Secret:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        # Each character as itself or percent-encoded, in any mixture: a server may echo either.
-        self._pattern = re.compile("".join(f"(?:{re.escape(c)}|%{ord(c):02x})" for c in text), re.IGNORECASE)
+        # Each character as itself, percent-encoded (also more than once) or as JSON writes it, in any mixture: a server
+        # may echo any of them.
+        encoded = r"(?:{}|%(?:25){{0,3}}{:02x}|\\{{1,4}}u00{:02x})"
+        self._pattern = re.compile("".join(encoded.format(re.escape(c), ord(c), ord(c)) for c in text), re.IGNORECASE)
         with _known_lock:
             _known.add(self)
 
