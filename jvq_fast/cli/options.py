@@ -8,22 +8,23 @@ from typing import Any
 from jvq_fast.cli.complaint import UsageError
 from jvq_fast.feed import Feed
 
-__all__ = ["add_seconds", "add_trading_day", "make_feed", "subscribed_codes"]
+__all__ = ["add_seconds", "add_trading_day", "make_feed", "seconds", "subscribed_codes"]
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A time in seconds above 0, as the type of an option."""
     value = float(text)
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(text)
     return value
 
 
-_seconds.__name__ = "time in seconds"
+seconds.__name__ = "time in seconds"
 
 
 def add_seconds(parser: argparse.ArgumentParser) -> None:
     """Add --seconds."""
-    parser.add_argument("--seconds", type=_seconds, metavar="N", help="end after N seconds; without it Ctrl-C ends it")
+    parser.add_argument("--seconds", type=seconds, metavar="N", help="end after N seconds; without it Ctrl-C ends it")
 
 
 def add_trading_day(parser: argparse.ArgumentParser) -> None:
