@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import socket
+import sys
 import weakref
 from typing import Any, Protocol
 
@@ -24,6 +25,12 @@ from jvq_fast.errors import ConnectError, HandshakeError, JvqError
 from jvq_fast.listener import Listener, Tap
 from jvq_fast.offload import offload
 from jvq_fast.redact import QuietLogger, Secret, redact
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    fcntl = termios = None  # type: ignore[assignment]
 
 READ_BUFFER = 1 << 20
 # What the system keeps for a feed whose handlers hold it up. Measured on loopback: while a handler slept for a second
@@ -277,6 +284,18 @@ class Connection:
         """Send a PING. On the loop's thread."""
         if self._transport is not None and not self._transport.is_disconnected:
             self._transport.send_ping(b"")
+
+    def backlog(self) -> tuple[int, int]:
+        """Bytes that wait in the socket to be read, and how many fit there; 0 where the system does not say."""
+        if fcntl is None or self._socket is None or self._socket.fileno() == -1:
+            return 0, 0
+        try:
+            waiting = int.from_bytes(fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)), sys.byteorder)
+            # Linux grants twice what was asked for, and keeps half of it for its own book-keeping.
+            room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        except OSError:
+            return 0, 0
+        return waiting, room
 
     def close(self) -> None:
         """Say goodbye and close. On the loop's thread; harmless when it is closing already."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from jvq_fast.decoder import Decoder
+from jvq_fast.meter import Meter
 
 NAMES = ("on_connect", "on_disconnect", "on_state", "on_gap", "on_stale", "on_lag", "on_text")
 _log = logging.getLogger("jvq_fast")
@@ -56,8 +57,9 @@ class Stale:
 class Events:
     """Calls handlers in the order they came; one that raises is counted and reported, and the next one is called."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, meter: Meter) -> None:
         self._decoder = decoder
+        self._meter = meter
         self._handlers: dict[str, tuple[Callable[..., Any], ...]] = dict.fromkeys(NAMES, ())
         self.errors = 0
 
@@ -70,11 +72,14 @@ class Events:
 
     def tell(self, name: str, *arguments: object) -> None:
         for handler in self._handlers[name]:
+            self._meter.begin_call()
             try:
                 handler(*arguments)
             except Exception as error:
                 self.errors += 1
                 self.report(error, name)
+            finally:
+                self._meter.end_call(handler, name)
 
     def report(self, error: Exception, where: str) -> None:
         """To the handlers of `on_error`, which are the decoder's; to the log where there are none."""
@@ -82,8 +87,11 @@ class Events:
         if not handlers:
             _log.error("%s: %s: %s", where, type(error).__name__, error, exc_info=error if where in NAMES else None)
         for handler in handlers:
+            self._meter.begin_call()
             try:
                 handler(error, where)
             except Exception:
                 self.errors += 1
                 _log.exception("a handler of on_error failed")
+            finally:
+                self._meter.end_call(handler, "on_error")

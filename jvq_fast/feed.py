@@ -19,10 +19,12 @@ from jvq_fast.connection import uses_aiofastnet
 from jvq_fast.decoder import Decoder
 from jvq_fast.events import Events, State
 from jvq_fast.listener import Tap
+from jvq_fast.meter import Meter
 from jvq_fast.offload import offload
 from jvq_fast.recorder import Recorder
 from jvq_fast.redact import Secret
 from jvq_fast.ring import Ring
+from jvq_fast.status import StatusSocket
 from jvq_fast.supervisor import Settings, Supervisor
 
 __all__ = ["Feed"]
@@ -48,6 +50,9 @@ class Feed:
     `close_timeout` for saying goodbye; `stale_snapshots` and `stale_trades` the silence that is too long in trading
     hours while any snapshot is subscribed, or trades only, and `probe_timeout` for an answer before it is judged. With
     `clock="always"` silence is judged day and night. `eviction_limit` evictions within `eviction_window` end the feed.
+    `max_network_lag`, `max_feed_lag` and `max_callback_time` are what `on_lag` tells of when it is passed: how much later
+    than usual data arrives, from the socket read to the first handler, and one call of a handler.
+    `status` opens a socket for `jvq-fast status` while the feed runs: True for a name of its own, or a path.
     `max_message` limits a WebSocket message in bytes, `capture_limit` the bytes that wait in memory for the disk.
 
     The storage that the subscriptions will fill is taken at once, so `history` knows their codes from the start.
@@ -88,6 +93,10 @@ class Feed:
         probe_timeout: float = 3.0,
         eviction_limit: int = 3,
         eviction_window: float = 60.0,
+        max_network_lag: float = 3.0,
+        max_feed_lag: float = 0.25,
+        max_callback_time: float = 0.1,
+        status: str | os.PathLike[str] | Literal[True] | None = None,
         capture_limit: int = 64 * 1024 * 1024,
     ) -> None:
         self._market = market
@@ -129,6 +138,7 @@ class Feed:
             raise ValueError(f"loop is 'auto', 'asyncio' or 'uvloop', not {loop!r}")
         self._loop_factory = _loop_factory(loop)
         self._capture = None if capture is None else os.fspath(capture)
+        self._status = status
         self._capture_limit = max(capture_limit, 2 * max_message)
         self.decoder = Decoder(
             market=market,
@@ -142,7 +152,8 @@ class Feed:
             max_inflated=max_inflated,
             max_record=max_record,
         )
-        self._events = Events(self.decoder)
+        self.meter = self.decoder.meter = Meter()
+        self._events = Events(self.decoder, self.meter)
 
         # Guards what more than one thread touches. Re-entrant, since a signal handler may call stop() at any point.
         self._lock = threading.RLock()
@@ -166,9 +177,12 @@ class Feed:
             probe_timeout=probe_timeout,
             eviction_limit=eviction_limit,
             eviction_window=eviction_window,
+            max_network_lag=max_network_lag,
+            max_feed_lag=max_feed_lag,
+            max_callback_time=max_callback_time,
             always=clock == "always",
         )
-        self._supervisor = Supervisor(settings, self.decoder, self._channel, self._events, self._lock, self._wall_ns)
+        self._supervisor = Supervisor(settings, self.decoder, self.meter, self._channel, self._events, self._lock, self._wall_ns)
         self._running = False
         self._ever_ran = False
         self._stop_requested = False
@@ -236,9 +250,9 @@ class Feed:
         """Where the feed is, as `on_state` tells it. From any thread."""
         return self._supervisor.state
 
-    def stats(self) -> dict[str, int | str]:
-        """The decoder's counters and the feed's, by name. From any thread."""
-        stats = dict(self.decoder.stats())
+    def stats(self) -> dict[str, int | float | str]:
+        """The counters of decoder, feed and meter, by name; see docs/counters.md. From any thread."""
+        stats: dict[str, int | float | str] = {**self.decoder.stats(), **self.meter.stats()}
         stats["callback_errors"] = int(stats["callback_errors"]) + self._events.errors
         with self._lock:
             stats.update(self._supervisor.counted())
@@ -248,6 +262,8 @@ class Feed:
             connection = self._channel.connection
             stats["connected"] = int(connection is not None)
             stats["server"] = str(connection.address) if connection is not None else ""
+            stats["backlog_bytes"] = connection.backlog()[0] if connection is not None else 0
+            stats["subscriptions"] = len(self._channel.wanted)
             stats["state"] = str(self._supervisor.state)
             stats["loop"] = self._loop_name
         return stats
@@ -300,6 +316,11 @@ class Feed:
     def on_stale(self, handler: F) -> F:
         """`handler(stale)`, a `Stale`, once when data that should be coming is not; then the feed connects anew."""
         self._events.add("on_stale", handler)
+        return handler
+
+    def on_lag(self, handler: F) -> F:
+        """`handler(lag)`, a `Lag`, when a threshold is passed: how long, and whose fault it is."""
+        self._events.add("on_lag", handler)
         return handler
 
     def on_gap(self, handler: F) -> F:
@@ -479,6 +500,8 @@ class Feed:
         self._ready.set()
         try:
             async with contextlib.AsyncExitStack() as stack:
+                if self._status is not None:
+                    stack.enter_context(StatusSocket(self._status, self.stats))
                 if self._capture is not None:
                     await stack.enter_async_context(self._recording(self._capture))
                 self._reserve(self.subscriptions)

@@ -8,6 +8,7 @@ import logging
 from enum import Enum
 
 from jvq_fast.market_rules import CALENDAR_END, Phase, is_trading_day, phase
+from jvq_fast.subscriptions import code_of
 
 _CHINA = dt.timezone(dt.timedelta(hours=8))
 # In units of the silence that is too long. Data so soon after a subscribe may be its first push, which also suspended
@@ -16,6 +17,8 @@ _CHINA = dt.timezone(dt.timedelta(hours=8))
 _FIRST_PUSH = 0.2
 _PROBE_AGAIN = 4
 _RECONNECT_AGAIN = 20
+# So many stocks are not suspended all on one day: what came yesterday is to be expected today.
+_MANY = 5
 _SECOND = 1_000_000_000
 _log = logging.getLogger("jvq_fast")
 
@@ -96,7 +99,7 @@ class Staleness:
 
         `records` counts what was published over all connections, `subscribed_at` is when the last subscribe was sent.
         """
-        self._turn(now, wall_ns)
+        self._turn(now, wall_ns, wanted)
         if records != self._records:
             self._records = records
             self._arrived(now, subscribed_at, wanted)
@@ -182,7 +185,7 @@ class Staleness:
         self._since = now
         self._believed_until = 0.0
 
-    def _turn(self, now: float, wall_ns: int) -> None:
+    def _turn(self, now: float, wall_ns: int, wanted: tuple[str, ...]) -> None:
         """Silence begins anew with each phase of the day, patience with each day."""
         before, self._watch = self._watch, Watch.FULL if self._always else watch(wall_ns)
         if self._watch is not before:
@@ -192,6 +195,8 @@ class Staleness:
         if day != self._day:
             self._day = day
             self._patience = 0.0
+            if len(set(map(code_of, wanted))) < _MANY:
+                self._has_traded = False
             if not self._always and not self._warned and dt.date(1970, 1, 1) + dt.timedelta(days=day) > CALENDAR_END:
                 self._warned = True
                 _log.warning("holidays are known up to %s only: from now on every weekday is taken for a trading day",

@@ -22,7 +22,9 @@ from jvq_fast.errors import (
     ServerError,
 )
 from jvq_fast.events import Events, Gap, Stale, State
+from jvq_fast.lag import Judge
 from jvq_fast.listener import Tap
+from jvq_fast.meter import Meter
 from jvq_fast.offload import offload
 from jvq_fast.redact import Secret
 from jvq_fast.rules import Backoff, Evictions, Notice, classify, ends_the_feed, server_error
@@ -59,6 +61,9 @@ class Settings:
     probe_timeout: float
     eviction_limit: int
     eviction_window: float
+    max_network_lag: float
+    max_feed_lag: float
+    max_callback_time: float
     always: bool
 
 
@@ -87,6 +92,7 @@ class Supervisor:
         self,
         settings: Settings,
         decoder: Decoder,
+        meter: Meter,
         channel: Channel,
         events: Events,
         lock: threading.RLock,
@@ -105,6 +111,7 @@ class Supervisor:
                 "allocations",
                 "gaps",
                 "stales",
+                "lags",
                 "probes",
                 "probes_answered",
                 "refusals",
@@ -116,12 +123,14 @@ class Supervisor:
         )
         self._settings = settings
         self._decoder = decoder
+        self._meter = meter
         self._channel = channel
         self._events = events
         self._lock = lock
         self._wall_ns = wall_ns
         self._backoff = Backoff(settings.backoff_min, settings.backoff_max)
         self._staleness = Staleness(settings.stale_snapshots, settings.stale_trades, always=settings.always)
+        self._lag = Judge(settings.max_network_lag, settings.max_feed_lag, settings.max_callback_time)
         self._look_every = min(1.0, settings.stale_snapshots / 10, settings.stale_trades / 10)
         self._answers_ping: bool | None = None
         self._last_allocation: float | None = None
@@ -381,7 +390,7 @@ class Supervisor:
             if notice is not Notice.OTHER:
                 loop.call_later(_REFUSED_OPEN, session.connection.close)
 
-    # --- silence ---
+    # --- silence and lag ---
 
     def _records(self) -> int:
         stats = self._decoder.stats()
@@ -389,8 +398,11 @@ class Supervisor:
 
     async def _watch(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
+        self._meter.take()
         while True:
+            due = loop.time() + self._look_every
             await asyncio.sleep(self._look_every)
+            self._judge_lag(connection, loop.time() - due)
             session = self.session
             if session is None or session.connection is not connection:
                 continue
@@ -427,6 +439,13 @@ class Supervisor:
         elif is_asked and answered and self._answers_ping is None:
             self._answers_ping = False
         return answered
+
+    def _judge_lag(self, connection: Connection, lateness: float) -> None:
+        waiting, room = connection.backlog()
+        for lag in self._lag.look(self._meter.take(), lateness=lateness, waiting=waiting, room=room):
+            self.counters["lags"] += 1
+            _log.warning("lag: %s: %s", lag.fault, lag.detail)
+            self._events.tell("on_lag", lag)
 
     def _give_up(self, session: _Session) -> None:
         reason = self._staleness.reason
