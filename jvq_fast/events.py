@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from jvq_fast.decoder import Decoder
 from jvq_fast.meter import Meter
@@ -52,6 +52,21 @@ class Stale:
 
     since: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Data comes to the handlers later than the feed's settings allow; see `Judge` for how the fault is found.
+
+    `fault`: "network" (late when it arrived), "feed" (held up between arrival and handlers by us or by what else runs
+    on the loop) or "callback" (held up by handlers). `seconds` is what was measured, `threshold` the setting that it
+    passed, `detail` names the handler and says what else is known.
+    """
+
+    fault: Literal["network", "feed", "callback"]
+    seconds: float
+    threshold: float
+    detail: str
 
 
 class Events:

@@ -33,12 +33,13 @@ Interval = namedtuple(
     "Interval",
     ("start", "end", "callbacks", "decode", "calls", "network", "network_at", "dispatch", "dispatch_callbacks",
      "dispatch_own", "slowest", "slowest_where", "slowest_handler", "slowest_code"),
-    defaults=(0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, "", "", ""), module="jvq_fast.meter",
+    defaults=(0.0, 0.0, 0, None, 0.0, 0.0, 0.0, 0.0, 0.0, "", "", ""), module="jvq_fast.meter",
 )
 Interval.__doc__ = """What a Meter saw between two calls of ``take``; times in seconds.
 
 start, end: on the clock of ``time.monotonic``. callbacks, decode: spent in handlers, and in decoding and publishing;
-calls: of handlers. network: by how much the latest message was late, and network_at the moment it was read. dispatch:
+calls: of handlers. network: by how much the latest of the messages came late (None where none could be judged), and
+network_at when it was read. dispatch:
 the longest way of a message from its socket read to its first handler, dispatch_callbacks how much of it earlier
 handlers of that read took; dispatch_own: the longest such way without what handlers took. slowest: the longest call of
 a handler, slowest_where its event ("on_trades"), slowest_handler its name, slowest_code the code ("" where there is
@@ -198,8 +199,8 @@ cdef class Meter:
         code, self.slowest_code = self.slowest_code, None
         where, self.slowest_where = self.slowest_where, ""
         self.last = Interval(
-            self.start * NS, now * NS, self.called_ns * NS, self.decoded_ns * NS, self.calls, self.network * NS,
-            self.network_read * NS, self.worst_dispatch * NS, self.worst_dispatch_callbacks * NS, self.worst_own * NS,
+            self.start * NS, now * NS, self.called_ns * NS, self.decoded_ns * NS, self.calls,
+            self.network * NS if self.network_read else None, self.network_read * NS, self.worst_dispatch * NS, self.worst_dispatch_callbacks * NS, self.worst_own * NS,
             self.slowest * NS, where, name_of(handler), code or "",
         )
         self.start = now
@@ -217,7 +218,7 @@ cdef class Meter:
         network = next((each for each in self.excesses if each.count), self.excesses[0])
         last = self.last
         stats = {}
-        for name, histogram, latest in (("network", network, last.network), ("dispatch", self.dispatch, last.dispatch),
+        for name, histogram, latest in (("network", network, last.network or 0.0), ("dispatch", self.dispatch, last.dispatch),
                                         ("callback", self.callbacks, last.slowest)):
             stats[f"lag_{name}_p50_us"] = microseconds(histogram.percentile(50))
             stats[f"lag_{name}_p99_us"] = microseconds(histogram.percentile(99))
