@@ -26,7 +26,7 @@ from jvq_fast.errors import (
     RequestTimeoutError,
     ServerError,
 )
-from jvq_fast.events import Gap, Stale, State
+from jvq_fast.events import Gap, Lag, Stale, State
 from jvq_fast.feed import Feed
 from jvq_fast.records import DEPTH, QUOTE, TRADE, Flag
 from jvq_fast.ring import Ring
@@ -56,6 +56,7 @@ __all__ = [
     "Gap",
     "HandshakeError",
     "JvqError",
+    "Lag",
     "NotConnectedError",
     "RequestTimeoutError",
     "Ring",

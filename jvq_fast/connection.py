@@ -291,8 +291,7 @@ class Connection:
             return 0, 0
         try:
             waiting = int.from_bytes(fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)), sys.byteorder)
-            # Linux grants twice what was asked for, and keeps half of it for its own book-keeping.
-            room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+            room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         except OSError:
             return 0, 0
         return waiting, room

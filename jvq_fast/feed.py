@@ -50,8 +50,8 @@ class Feed:
     `close_timeout` for saying goodbye; `stale_snapshots` and `stale_trades` the silence that is too long in trading
     hours while any snapshot is subscribed, or trades only, and `probe_timeout` for an answer before it is judged. With
     `clock="always"` silence is judged day and night. `eviction_limit` evictions within `eviction_window` end the feed.
-    `max_network_lag`, `max_feed_lag` and `max_callback_time` are what `on_lag` tells of when it is passed: how much later
-    than usual data arrives, from the socket read to the first handler, and one call of a handler.
+    `on_lag` tells when `max_network_lag`, `max_feed_lag` or `max_callback_time` is passed: by how much more than usual
+    data arrives late, from the socket read to the first handler, and one call of a handler.
     `status` opens a socket for `jvq-fast status` while the feed runs: True for a name of its own, or a path.
     `max_message` limits a WebSocket message in bytes, `capture_limit` the bytes that wait in memory for the disk.
 
@@ -182,7 +182,9 @@ class Feed:
             max_callback_time=max_callback_time,
             always=clock == "always",
         )
-        self._supervisor = Supervisor(settings, self.decoder, self.meter, self._channel, self._events, self._lock, self._wall_ns)
+        self._supervisor = Supervisor(
+            settings, self.decoder, self.meter, self._channel, self._events, self._lock, self._wall_ns
+        )
         self._running = False
         self._ever_ran = False
         self._stop_requested = False

@@ -117,7 +117,7 @@ class Judge:
             lags.append(Lag(fault, latest.own, self._max_feed, detail))
 
     def _spent(self, start: float, end: float) -> tuple[float, float, Interval | None]:
-        """Seconds between two times that went into handlers and into what else is ours, and the slowest call's interval.
+        """Seconds between two times that went into handlers and into what else is ours; the slowest call's interval.
 
         Within an interval nothing is known of when, so a part of it gets its share.
         """

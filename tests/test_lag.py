@@ -18,7 +18,9 @@ class Seconds:
         self.judge = Judge(**settings)
         self.now = 1000.0
 
-    def look(self, *, lasts: float = 1.0, ago: float = 0.0, lateness: float = 0.0, waiting: int = 0, **seen) -> list[Lag]:
+    def look(
+        self, *, lasts: float = 1.0, ago: float = 0.0, lateness: float = 0.0, waiting: int = 0, **seen
+    ) -> list[Lag]:
         """`ago`: how long before the end of the interval its late message was read."""
         start, self.now = self.now, self.now + lasts
         if "network" in seen:

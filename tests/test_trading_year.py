@@ -145,7 +145,7 @@ class Life:
     async def _live(self, script: Callable[[Server], Any]) -> jvq.Feed:
         async with Server(self.loop, self.codes) as server:
             feed = jvq.Feed(TOKEN, self.codes, server=server.url, capacity=1024, history=64)
-            feed._supervisor._look_every = LOOK_EVERY
+            feed._supervisor._look_every = feed._supervisor._nap = LOOK_EVERY
             feed.on_stale(lambda stale: self.stales.append((self.loop.now, stale.reason)))
             feed.on_gap(lambda gap: self.gaps.append((self.loop.now, gap.reason)))
             feed.on_error(lambda error, where: None)
@@ -171,7 +171,7 @@ def resident() -> int:
 
 @pytest.fixture
 def days(long: bool) -> list[int]:
-    return trading_days(TRADING_DAYS if long else 12)
+    return trading_days(TRADING_DAYS if long else 5)
 
 
 def until(loop: VirtualLoop, moment: float) -> Any:
@@ -204,16 +204,23 @@ def plan(seed: int, days: list[int]) -> Iterator[tuple[float, str]]:
     for day in days:
         hours = sorted(rng.sample(range(24), rng.randint(1, 2)))
         for hour in hours:
-            yield day * 86_400 + hour * 3600 + rng.uniform(0, 2400), rng.choice(["dead", "mute", "reset"])
+            # Not within the last minute of a session, where it may show before it or after.
+            yield day * 86_400 + hour * 3600 + rng.uniform(0, 1700), rng.choice(["dead", "mute", "reset"])
 
 
-def next_trading(moment: float) -> float:
-    """When data was due next: the moment itself, or the start of the next continuous session."""
+# Where silence counts. In auctions a server that answers is believed, since what it pushes there is not known.
+AUCTIONS = ((9.25 * 3600, 9.25 * 3600 + 600), (14.95 * 3600, 15 * 3600))
+CONTINUOUS = ((9.5 * 3600, 11.5 * 3600), (13 * 3600, 14.95 * 3600))
+WATCHED = {"dead": sorted(AUCTIONS + CONTINUOUS), "mute": CONTINUOUS}
+
+
+def due(moment: float, kind: str) -> float:
+    """When silence that begins at a moment begins to count."""
     day, seconds = divmod(moment, 86_400)
     while True:
         if is_trading_day(YEAR + dt.timedelta(days=day)):
-            for begin, end in SESSIONS[1:]:
-                if seconds < end - 180:  # the last 3 minutes are an auction
+            for begin, end in WATCHED[kind]:
+                if seconds < end - 60:
                     return float(day * 86_400 + max(seconds, begin))
         day, seconds = day + 1, 0.0
 
@@ -234,28 +241,29 @@ def test_each_outage_of_a_year_is_told_once(monkeypatch: pytest.MonkeyPatch, day
                 writer.transport.abort()
             else:
                 (server.dead if kind == "dead" else server.mute).add(writer)
-        await until(life.loop, (days[-1] + 1) * 86_400 + 86_400 * 10)
+        await until(life.loop, (days[-1] + 5) * 86_400)  # past a weekend
 
     feed = life.run(script)
     silent = [(moment, kind) for moment, kind in injected if kind != "reset"]
     assert len(life.gaps) == len(injected)
     assert len(life.stales) == len(silent)
     late = []
-    for (told, reason), (moment, kind) in zip(life.stales, silent, strict=True):
+    for number, ((told, reason), (moment, kind)) in enumerate(zip(life.stales, silent, strict=True)):
         assert ("no answer" in reason) == (kind == "dead"), (told, reason, moment, kind)
-        late.append(told - next_trading(moment))
+        # Before the first probe it is not known whether the server answers any, so auctions pass.
+        late.append(told - due(moment, kind if number else "mute"))
     # 15 s of silence, the grain at which it is looked at, and 3 s for an answer.
-    assert 15 <= min(late) + EVERY
+    assert min(late) >= 15 - EVERY
     assert max(late) <= 15 + 2 * LOOK_EVERY + 3 + EVERY, sorted(late)[-5:]
     assert feed.stats()["gaps"] == len(injected)
 
 
 def test_a_stock_that_is_suspended_for_days_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     life = Life(monkeypatch, MANY[:1])
-    days = trading_days(12)
+    days = trading_days(9)
 
     async def script(server: Server) -> None:
-        server.suspended = set(days[4:8])
+        server.suspended = set(days[3:7])
         await until(life.loop, (days[-1] + 1) * 86_400)
         assert server.accepted == 1
 
