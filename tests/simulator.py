@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 import zlib
 from array import array
@@ -70,9 +71,9 @@ class Simulator:
         self._errors.seek(0)
         return self._errors.read()
 
-    def request(self, path: str, *, method: str = "GET", timeout: float = 20.0) -> bytes:
+    def request(self, path: str, *, method: str = "GET", data: bytes = b"", timeout: float = 20.0) -> bytes:
         """The body of a reply."""
-        request = urllib.request.Request(self.http + path, method=method, data=b"" if method == "POST" else None)
+        request = urllib.request.Request(self.http + path, method=method, data=data if method == "POST" else None)
         with _OPENER.open(request, timeout=timeout) as reply:
             return bytes(reply.read())
 
@@ -88,6 +89,27 @@ class Simulator:
         """POST /move: every connection is cut; the new address, which ``ws`` is from now on."""
         self.ws = json.loads(self.request("/move", method="POST"))["ws"]
         return self.ws
+
+    def fault(self, kind: str, **parameters: Any) -> int:
+        """POST /fault: let something go wrong; the fault's number. ValueError with what the simulator says against it."""
+        body = json.dumps({"kind": kind, **parameters}).encode()
+        try:
+            return int(json.loads(self.request("/fault", method="POST", data=body))["id"])
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ValueError(json.loads(error.read())["error"]) from None
+
+    def faults(self) -> dict[str, Any]:
+        """GET /fault: ``faults``, and in ``happened`` what did and when."""
+        return dict(json.loads(self.request("/fault")))
+
+    def clear(self, number: int = 0, kind: str = "") -> None:
+        """DELETE /fault: end one fault, those of a kind, or all."""
+        self.request(f"/fault?id={number}&kind={kind}", method="DELETE")
+
+    def sent(self, connection: int) -> "list[Sent]":
+        """GET /sent: what a connection was sent, record by record; needs the option --keep-sent."""
+        return [Sent(*entry) for entry in json.loads(self.request(f"/sent?connection={connection}"))]
 
     def go(self) -> None:
         """POST /go: start a market that was started with --hold."""
@@ -127,6 +149,25 @@ class Simulator:
         finally:
             if self.process.stdout is not None:
                 self.process.stdout.close()
+
+
+class Sent(NamedTuple):
+    """A record that a connection was sent, or was to be sent.
+
+    ``mark``: good; moved: good, but out of order; extra: sent once more, or an old one; altered: it can be read, but is
+    not what the market said; damaged: it can't be read, alone or with its message; missing: it was not sent.
+    """
+
+    message: int  # counted from 1, those that were not sent included
+    mark: str
+    fault: str
+    name: str  # lv2_600519
+    text: str
+
+    @property
+    def readable(self) -> bool:
+        """Whether a client that gets the message whole can read it."""
+        return self.mark in ("good", "moved", "extra", "altered")
 
 
 class Message(NamedTuple):

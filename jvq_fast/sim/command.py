@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from jvq_fast.sim.events import parse_clock
 from jvq_fast.sim.exchange import Exchange, Source
+from jvq_fast.sim.fault_kinds import parse
 from jvq_fast.sim.http import Allocation, Http
 from jvq_fast.sim.pump import Pump
 from jvq_fast.sim.replay import Replay, ReplayError, load
@@ -43,17 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "start": {"type": _time_of_day, "flag": "--from", "metavar": "HH:MM"},
         "day": {"type": dt.date.fromisoformat, "metavar": "YYYY-MM-DD"},
         "replay": {"nargs": "+", "metavar": "FILE"},
+        "fault": {"action": "append", "metavar": "KIND[:KEY=VALUE,…]"},
     }
     for each in dataclasses.fields(Settings):
         options = dict(special.get(each.name, {}))
         flag = options.pop("flag", "--" + each.name.replace("_", "-"))
-        options |= {"dest": each.name, "default": each.default}
+        options |= {"dest": each.name, "default": [] if options.get("action") == "append" else each.default}
         options["help"] = f"{each.metadata['help']} (default %(default)s)"
         if each.metadata["choices"]:
             options["choices"] = each.metadata["choices"]
         if each.type is bool:
             options["action"] = argparse.BooleanOptionalAction
-        elif "type" not in options and "nargs" not in options and not get_args(each.type):
+        elif "type" not in options and not get_args(each.type):
             options["type"] = each.type
         parser.add_argument(flag, **options)
 
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT. The exit status: 0, 1 when it fails, 2 for arguments that make no sense."""
     try:
         values = {each.name: getattr(args, each.name) for each in dataclasses.fields(Settings)}
-        settings = Settings(**{**values, "replay": tuple(values["replay"])})
+        settings = Settings(**{**values, "replay": tuple(values["replay"]), "fault": tuple(values["fault"])})
         items = load(settings.replay) if settings.replay else []
         if settings.replay and not items:
             raise ReplayError("nothing to replay")
@@ -116,6 +118,9 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
         }
 
     await server.open(args.ws_port)
+    server.faults.clock = timeline.text
+    for text in settings.fault:
+        server.faults.set(parse(text))
     http = await Http(Allocation(settings, server), server, stats, pump.go).open(args.host, args.port)
     pings = asyncio.create_task(_ping(settings.ping_every, server)) if settings.ping_every else None
     port = http.sockets[0].getsockname()[1]

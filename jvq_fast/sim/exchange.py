@@ -31,6 +31,9 @@ class Source(Protocol):
     def happen(self, until: int) -> Iterator[tuple[int, str, Event]]:
         """Let everything up to ``until`` happen: (moment, code, event) in order."""
 
+    def skip(self, to: int) -> None:
+        """What lies before ``to`` does not happen."""
+
     def snapshot(self, code: str) -> Snapshot | None:
         """The state of a code, if it is known."""
 
@@ -91,6 +94,13 @@ class Exchange:
             self._schedule(running)
             if event:
                 yield due, running.market.code, event
+
+    def skip(self, to: int) -> None:
+        for running in self._running.values():
+            awake = running.entry
+            self._open(running, to)
+            if awake:
+                self._schedule(running)
 
     def snapshot(self, code: str) -> Snapshot | None:
         return self._running[code].market.snapshot(self._timeline.now() % DAY)

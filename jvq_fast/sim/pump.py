@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from jvq_fast.sim.events import SECOND
+from jvq_fast.market_rules import next_trading_day
+from jvq_fast.sim.events import SECOND, parse_clock
 from jvq_fast.sim.exchange import Source
 from jvq_fast.sim.server import Server
 from jvq_fast.sim.settings import Settings
@@ -38,6 +39,17 @@ class Pump:
         server.on_listen = self._listen
         server.on_forget = source.forget
         server.snapshot_of = source.snapshot
+        server.on_day_change = self.change_day
+
+    def change_day(self, days: int, at: str) -> None:
+        """Go on so many trading days later at a time of day; what lies between never happens."""
+        day = self._timeline.day(self._timeline.now())
+        for _ in range(days):
+            day = next_trading_day(day)
+        moment = self._timeline.midnight(day) + parse_clock(at)
+        self._timeline.jump(moment)
+        self._source.skip(moment)
+        self._wake()
 
     def go(self) -> None:
         """Let time run, if it does not yet."""

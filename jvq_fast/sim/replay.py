@@ -126,5 +126,9 @@ class Replay:
                 self._last[event[1]] = event[2]
             yield event
 
+    def skip(self, to: int) -> None:
+        while self._next < len(self._events) and self._events[self._next][0] < to:
+            self._next += 1
+
     def snapshot(self, code: str) -> Snapshot | None:
         return self._last.get(code)

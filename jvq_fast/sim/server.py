@@ -4,10 +4,13 @@ import asyncio
 import json
 import logging
 import re
+import socket
+import struct
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,8 +26,13 @@ from picows import (
     ws_create_server,
 )
 
+from jvq_fast.sim.cargo import EXTRA_MARKS, Cargo, Record
 from jvq_fast.sim.deflate import deflate
+from jvq_fast.sim.delivery import deliver, settle
 from jvq_fast.sim.events import Event, Snapshot
+from jvq_fast.sim.faults import Fault, Faults
+from jvq_fast.sim.ledger import Entry, Ledger
+from jvq_fast.sim.line import BINARY, CLOSE, CONTINUATION, PING, TEXT, Line, frame
 from jvq_fast.sim.settings import Settings
 from jvq_fast.sim.wire import Message, Wire
 
@@ -40,6 +48,11 @@ _STAMPS = 1 << 20
 _CLOSED_KEPT = 64
 _CLOSED_STAMPED = 4
 _ACCOUNTS_KEPT = 1024
+_GOODBYE = 1.0  # seconds for the client to answer a CLOSE
+_FORGOTTEN = 600.0  # seconds after which a connection on which nothing moves any more is given up
+_PONG = 10
+_DISMISSED = frame(CLOSE, (1008).to_bytes(2, "big"))
+_RESET = struct.pack("ii", 1, 0)
 
 
 class Stamps:
@@ -84,6 +97,14 @@ class Connection(WSListener):
         self.stamps = Stamps()
         self.messages = self.bytes = self.trades = self.quotes = self.depths = 0
         self.waited = 0.0, 0  # since when how many bytes have waited
+        self.attempts = 0  # messages that were to be sent, whatever became of them
+        self.muted = ""  # the fault that keeps it from sending
+        self.answers = True  # commands and pings
+        self.faulty = dict.fromkeys(EXTRA_MARKS, 0)  # records by what a fault made of them
+        self.late: list[tuple[int, Record]] = []  # records to go with a later message: its number
+        self._line: Line | None = None
+        self._broken = False  # the client waits for the rest of a frame
+        self._leaving = False  # CLOSE is sent, the client's is awaited
         self._partial = bytearray()
         self._partial_text = False
 
@@ -96,17 +117,20 @@ class Connection(WSListener):
         self.close()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if not self.is_open:
-            return
         kind = frame.msg_type
+        if not self.is_open:
+            if self._leaving and kind == WSMsgType.CLOSE:
+                transport.disconnect()
+            return
         if kind == WSMsgType.CLOSE:
-            transport.send_close(WSCloseCode.OK)
+            self.hurry()
+            if self.answers:
+                transport.send_close(WSCloseCode.OK)
             self.close()
             transport.disconnect()
         elif kind == WSMsgType.PING:
             if self.server.settings.pong:
-                transport.send_pong(frame.get_payload_as_bytes())
-                self._check_buffer()
+                self._control(_PONG, frame.get_payload_as_bytes())
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             if kind != WSMsgType.CONTINUATION:
                 self._partial.clear()
@@ -119,25 +143,100 @@ class Connection(WSListener):
                 self._partial.clear()
                 self.server.command(self, text if self._partial_text else "")
 
+    def _control(self, kind: int, payload: bytes) -> None:
+        """Send a frame that is no market data."""
+        if not self.is_open or self.transport is None or not self.answers:
+            return
+        if self.line_is_busy:
+            self.write([frame(kind, payload)])
+        else:
+            self.transport.send(WSMsgType(kind), payload)
+        self._check_buffer()
+
     def text(self, text: str) -> None:
         """Send a TEXT frame."""
-        if self.is_open and self.transport is not None:
-            self.transport.send(WSMsgType.TEXT, text.encode())
-            self._check_buffer()
+        self._control(TEXT, text.encode())
 
     def ping(self) -> None:
         """Send a ping."""
-        if self.is_open and self.transport is not None:
-            self.transport.send_ping(b"")
-            self._check_buffer()
+        self._control(PING, b"")
 
-    def dismiss(self, text: str) -> None:
-        """Say why, and close in good order."""
+    def dismiss(self, text: str, *, close: bool = True) -> None:
+        """Say why, and close in good order; without ``close``, without a CLOSE frame."""
         self.text(text)
+        self.end(_DISMISSED if close and self.answers else b"")
+
+    def end(self, last: bytes = b"") -> None:
+        """Close the TCP connection behind all there is to send."""
         if self.is_open and self.transport is not None:
-            self.transport.send_close(WSCloseCode.POLICY_VIOLATION)
+            self.hurry()
+            self.transport.underlying_transport.write(last)
             self.transport.disconnect()
         self.close()
+
+    def say_close(self, frames: bytes) -> None:
+        """Send this as CLOSE, and end when the client has answered or had its time."""
+        if self.is_open and self.transport is not None:
+            self.hurry()
+            self.transport.underlying_transport.write(frames)
+            self._leaving = True
+            asyncio.get_running_loop().call_later(_GOODBYE, self.transport.disconnect)
+        self.close()
+
+    def reset(self) -> None:
+        """RST."""
+        if self.is_open and self.transport is not None:
+            self.transport.underlying_transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, _RESET
+            )
+        self.cut()
+
+    def mute(self, fault: str, *, answers: bool) -> None:
+        """No market data any more, and no answers either unless told so; what the client says is read."""
+        self.muted = self.muted or fault
+        self.answers = self.answers and answers
+
+    def freeze(self) -> None:
+        """As if the cable had been cut: nothing is sent or read."""
+        self.mute("half_open", answers=False)
+        self._broken = self._broken or self.line_is_busy
+        if self._line is not None:
+            self._line.abandon()
+        if self.transport is not None:
+            self.transport.underlying_transport.pause_reading()
+            asyncio.get_running_loop().call_later(_FORGOTTEN, self.release)
+
+    def release(self) -> None:
+        """The end of ``mute`` and ``freeze``: it goes on, unless the client waits for the rest of a frame."""
+        if not self.is_open or self.transport is None or not self.muted:
+            return
+        self.muted, self.answers = "", True
+        self.transport.underlying_transport.resume_reading()
+        if self._broken:
+            self.cut()
+
+    def write(
+        self, pieces: Sequence[bytes], pause: float = 0.0, done: Callable[[bool], None] | None = None
+    ) -> None:
+        """Write bytes, each piece on its own and ``pause`` seconds apart, behind what is being written so."""
+        if self.transport is None or not self.is_open:
+            if done:
+                done(False)
+            return
+        if self._line is None:
+            self._line = Line(self.transport.underlying_transport)
+        self._line.write(pieces, pause, done)
+        self._check_buffer()
+
+    @property
+    def line_is_busy(self) -> bool:
+        """Whether a frame is being written piece by piece."""
+        return self._line is not None and self._line.busy
+
+    def hurry(self) -> None:
+        """Write what is being written piece by piece at once."""
+        if self._line is not None:
+            self._line.hurry()
 
     def cut(self) -> None:
         """End it without a word."""
@@ -148,13 +247,20 @@ class Connection(WSListener):
     def close(self) -> None:
         """Nothing more is sent; what was sent stays known."""
         if self.is_open:
+            if self._line is not None:
+                self._line.abandon()
+            if self.late:
+                rest = Cargo(self.attempts, [[record] for _, record in self.late])
+                rest.spoil("missing", "closed")
+                settle(self, rest, 0)
             self.is_open = False
             self.server.disconnected(self)
 
     def waiting(self) -> int:
         """Bytes that the client has not taken yet."""
         assert self.transport is not None
-        return self.transport.underlying_transport.get_write_buffer_size()
+        waiting: int = self.transport.underlying_transport.get_write_buffer_size()
+        return waiting if self._line is None else waiting + self._line.waiting
 
     def flush(self, deflated: Callable[[str], bytes]) -> None:
         """Send the message that was put together."""
@@ -163,16 +269,18 @@ class Connection(WSListener):
         text = message.take()
         if not self.is_open or self.transport is None or self.transport.is_disconnected:
             return
+        self.attempts += 1
+        if self.server.faults.armed or self.muted or self.late or self._line is not None:
+            deliver(self, text, deflated)
+            return
         payload = deflated(text)
-        fragments = min(self.server.settings.fragments, len(payload))
         self.stamps.add()
-        if fragments <= 1:
+        if self.server.settings.fragments == 1:
             self.transport.send(WSMsgType.BINARY, payload)
         else:
-            size = -(-len(payload) // fragments)
-            for at in range(0, len(payload), size):
-                kind = WSMsgType.CONTINUATION if at else WSMsgType.BINARY
-                self.transport.send(kind, payload[at : at + size], fin=at + size >= len(payload))
+            self.send_payload(payload)
+        if self.server.ledger is not None:
+            self.server.ledger.whole(self.id, self.attempts, text)
         self.messages += 1
         self.bytes += len(payload)
         self.trades += trades
@@ -180,8 +288,20 @@ class Connection(WSListener):
         self.depths += depths
         self._check_buffer()
 
+    def frames(self, payload: bytes) -> Iterator[bytes]:
+        """A message in as many frames as the settings want."""
+        size = max(1, -(-len(payload) // self.server.settings.fragments))
+        for at in range(0, max(len(payload), 1), size):
+            yield frame(CONTINUATION if at else BINARY, payload[at : at + size], fin=at + size >= len(payload))
+
+    def send_payload(self, payload: bytes) -> None:
+        """Send a message."""
+        assert self.transport is not None
+        self.transport.underlying_transport.write(b"".join(self.frames(payload)))
+        self._check_buffer()
+
     def _check_buffer(self) -> None:
-        if self.waiting() > self.server.settings.buffer_limit:
+        if self.is_open and self.waiting() > self.server.settings.buffer_limit:
             self.server.slow_readers_cut += 1
             self.cut()
 
@@ -197,7 +317,39 @@ class Connection(WSListener):
             "quotes": self.quotes,
             "depths": self.depths,
             "records": self.trades + self.quotes + self.depths,
+            "faulty": dict(self.faulty),
         }
+
+
+class _NoResponse(WSUpgradeResponse):
+    """A handshake accepted without a word."""
+
+    def __init__(self) -> None:
+        model = WSUpgradeResponse.create_101_response()
+        self.version, self.status, self.headers, self.body = model.version, model.status, model.headers, model.body
+
+    def to_bytes(self) -> bytearray:
+        return bytearray()
+
+
+class _Unheard(WSListener):
+    """A client whose handshake is never answered, or cut short."""
+
+    def __init__(self, fault: Fault) -> None:
+        self._drop = fault.kind.name == "handshake_drop"
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        if self._drop:
+            transport.disconnect()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        pass
+
+
+def _refuse(status: int, body: bytes = b"") -> WSUpgradeResponseWithListener:
+    response = WSUpgradeResponse.create_ok_response(body)
+    response.status = HTTPStatus(status)
+    return WSUpgradeResponseWithListener(response, None)
 
 
 class Server:
@@ -209,12 +361,19 @@ class Server:
         self.on_listen: Callable[[str], None] | None = None
         self.on_forget: Callable[[str], None] | None = None
         self.snapshot_of: Callable[[str], Snapshot | None] | None = None
+        self.on_day_change: Callable[[int, str], None] | None = None
+        self.numbers = 0  # of connections so far
+        self.faults = Faults(self, settings.seed)
+        self.ledger = Ledger() if settings.keep_sent else None
         self._host = host
+        self._port = 0
         self._listening: asyncio.Server | None = None
+        self._parked: socket.socket | None = None  # holds the port while nobody listens there
+        self._down: set[Fault] = set()
+        self._coming_up: asyncio.Task[None] | None = None
         self._connections: dict[int, Connection] = {}
         self._closed: deque[Connection] = deque(maxlen=_CLOSED_KEPT)
         self._past = dict.fromkeys(("messages", "bytes", "trades", "quotes", "depths", "records"), 0)
-        self._numbers = 0
         self._subscribers: dict[str, dict[Connection, None]] = {}
         self._listeners: dict[str, int] = {}
         self._known: set[str] = set()
@@ -228,9 +387,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where it listens."""
-        assert self._listening is not None
-        port = self._listening.sockets[0].getsockname()[1]
-        return f"ws://{self._host}:{port}"
+        return f"ws://{self._host}:{self._port}"
 
     @property
     def has_listeners(self) -> bool:
@@ -239,16 +396,19 @@ class Server:
 
     async def open(self, port: int) -> None:
         """Listen on a port, 0 for any."""
+        await self._listen({"host": self._host, "port": port})
+
+    async def _listen(self, where: dict[str, Any]) -> None:
         self._listening = await ws_create_server(
             self._accept,
-            self._host,
-            port,
+            **where,
             max_frame_size=_MAX_COMMAND,
             enable_auto_pong=False,
             websocket_handshake_timeout=10,
             use_aiofastnet=False,
             logger_name=_log,
         )
+        self._port = self._listening.sockets[0].getsockname()[1]
 
     async def move(self) -> str:
         """Cut every connection and listen on another port; nothing else changes. The new address."""
@@ -260,10 +420,34 @@ class Server:
             connection.cut()
         return self.url
 
+    def go_down(self, fault: Fault, *, cut: bool) -> None:
+        """Refuse connections until ``come_up``; the port stays ours. ``cut``: those that are open are cut."""
+        self._down.add(fault)
+        if self._listening is not None:
+            family = self._listening.sockets[0].family
+            address = self._listening.sockets[0].getsockname()
+            self._listening.close()
+            self._listening = None
+            self._parked = socket.socket(family, socket.SOCK_STREAM)
+            self._parked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._parked.bind(address)
+        if cut:
+            for connection in self.connections():
+                connection.cut()
+
+    def come_up(self, fault: Fault) -> None:
+        """The end of a ``go_down``; with the last of them it listens again."""
+        self._down.discard(fault)
+        if not self._down and self._parked is not None:
+            parked, self._parked = self._parked, None
+            self._coming_up = asyncio.get_running_loop().create_task(self._listen({"sock": parked}))
+
     def close(self) -> None:
         """Stop listening and cut every connection."""
         if self._listening is not None:
             self._listening.close()
+        if self._parked is not None:
+            self._parked.close()
         for connection in self.connections():
             connection.cut()
 
@@ -278,24 +462,38 @@ class Server:
     def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         query = parse_qs(urlsplit(request.path.decode("latin-1")).query)
         token = query.get("token", [""])[-1]
-        refusal = ""
+        hit = self.faults.request("handshake")
+        if hit is not None:
+            fault, _ = hit
+            if fault.kind.name == "handshake_status":
+                return _refuse(fault.values["status"])
+            return WSUpgradeResponseWithListener(_NoResponse(), _Unheard(fault))
+        refusal, how = "", self.settings.bad_token
         if not self.token_is_good(token):
-            if self.settings.bad_token == "http":
-                response = WSUpgradeResponse.create_error_response(401, b"bad token")
-                return WSUpgradeResponseWithListener(response, None)
             refusal = self.settings.bad_token_text
-        self._numbers += 1
-        return Connection(self, self._numbers, token, refusal)
+        elif (bad := self.faults.bad_token(token)) is not None:
+            refusal, how = bad.values["text"], bad.values["how"]
+        if refusal and how == "http":
+            return _refuse(401, b"bad token")
+        self.numbers += 1
+        return Connection(self, self.numbers, token, refusal)
 
     def connected(self, connection: Connection) -> None:
         """A handshake is done."""
+        limit, over_limit = self.settings.limit, self.settings.over_limit
+        quota = self.faults.standing("quota")
+        if quota is not None:
+            limit, over_limit = quota.values["limit"], quota.values["over_limit"]
         others = [other for other in self.connections() if other.token == connection.token]
         self._connections[connection.id] = connection
         if connection.refusal:
             connection.dismiss(connection.refusal)
-        elif self.settings.limit and len(others) >= self.settings.limit:
-            loser = others[0] if self.settings.over_limit == "evict" else connection
+        elif limit and len(others) >= limit:
+            loser = others[0] if over_limit == "evict" else connection
+            if quota is not None:
+                self.faults.happens(quota, loser)
             loser.dismiss(self.settings.limit_text)
+        self.faults.connected(connection)
 
     def disconnected(self, connection: Connection) -> None:
         """A connection has ended, one way or another."""
@@ -308,6 +506,7 @@ class Server:
             self._closed.append(connection)
             if len(self._closed) > _CLOSED_STAMPED:
                 self._closed[-1 - _CLOSED_STAMPED].stamps.clear()
+            self.faults.disconnected(connection)
 
     def command(self, connection: Connection, text: str) -> None:
         """Do what a client asks for, and say so."""
@@ -458,3 +657,12 @@ class Server:
             if connection.id == number:
                 return connection.stamps.since(since)
         return None
+
+    async def settled(self) -> None:
+        """Wait until it listens again, if it is about to."""
+        if self._coming_up is not None:
+            await self._coming_up
+
+    def sent(self, number: int) -> Iterator[Entry] | None:
+        """What a connection was sent, see ``Ledger``; None where that is not kept."""
+        return None if self.ledger is None else self.ledger.entries(number)

@@ -4,6 +4,8 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
+from jvq_fast.sim.fault_kinds import parse
+
 
 def _switch(default: Any, help_: str, *choices: str) -> Any:
     return field(default=default, metadata={"help": help_, "choices": choices or None})
@@ -69,6 +71,9 @@ class Settings:
     allocation_scheme: bool = _switch(True, "the address returned has its scheme")
     allocation_path: str = _switch("", "path of the address returned, such as /feed")
     allocation_slash: bool = _switch(False, "the address returned ends with a slash")
+    # Faults
+    fault: tuple[str, ...] = _switch((), "let this go wrong: kind:key=value,key=value or JSON; may be repeated")
+    keep_sent: bool = _switch(False, "keep what each connection was sent, for GET /sent")
     # Limits
     buffer_limit: int = _switch(16 << 20, "bytes that may wait for a slow reader before it is cut")
     stall_seconds: float = _switch(10.0, "at full speed a reader that takes nothing for so long is cut")
@@ -85,3 +90,5 @@ class Settings:
             raise ValueError("fragments, buffer_limit and max_codes must be positive, gather_ms not negative")
         if not 0 <= self.cancels <= 1:
             raise ValueError("cancels is a share, 0 to 1")
+        for text in self.fault:
+            parse(text)

@@ -1,0 +1,132 @@
+"""How a message goes out while faults are about: through all that hit it, and into the books as what became of it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from jvq_fast.sim.cargo import EXTRA_MARKS, Cargo
+from jvq_fast.sim.damage import FRAMES, PAYLOADS, RECORDS, Frames, bomb
+from jvq_fast.sim.faults import Fault
+from jvq_fast.sim.line import BINARY, frame
+
+if TYPE_CHECKING:
+    from jvq_fast.sim.server import Connection
+
+__all__ = ["deliver", "settle"]
+
+
+def deliver(connection: "Connection", text: str, deflated: Callable[[str], bytes]) -> None:
+    """Send the message with this text, or what faults leave of it."""
+    faults = connection.server.faults
+    cargo = Cargo.of(connection.attempts, text)
+    if connection.muted:
+        cargo.spoil("missing", connection.muted)
+        settle(connection, cargo, 0)
+        return
+    _add_late(connection, cargo)
+    payloads = []
+    frames = None
+    bombs = []
+
+    def applies(fault: Fault) -> bool:
+        if fault.kind.where == "frame":
+            return frames is None and bool(cargo.text())
+        return fault.kind.where != "message" or bool(cargo.records(fault.kind.needs or ("",)))
+
+    for fault, dice in faults.message(connection, applies):
+        kind = fault.kind.name
+        if fault.kind.where == "server":
+            faults.strike(fault, connection)
+        elif fault.kind.where == "connection":
+            if kind != "text":
+                cargo.spoil("missing", kind)
+                settle(connection, cargo, 0)
+            faults.strike(fault, connection)
+            if kind != "text":
+                return
+        elif fault.kind.where == "frame":
+            frames = fault, dice
+        elif kind == "bomb":
+            bombs.append(bomb(fault.values["size"]))
+        else:
+            if kind in RECORDS:
+                late = RECORDS[kind](cargo, fault.values, dice, fault.memory)
+                connection.late += [(connection.attempts + later, record) for later, record in late]
+            if kind in PAYLOADS:
+                payloads.append((fault, dice))
+    whole = cargo.text()
+    if not whole:
+        settle(connection, cargo, 0)
+    else:
+        payload = deflated(whole)
+        for fault, dice in payloads:
+            readable, change = PAYLOADS[fault.kind.name]
+            payload = change(payload, whole.encode(), fault.values, dice)
+            if not readable:
+                cargo.spoil("damaged", fault.kind.name)
+        if frames is None:
+            _send(connection, cargo, payload)
+        else:
+            fault, dice = frames
+            made = FRAMES[fault.kind.name](payload, fault.values, dice, fault.memory)
+            _send_framed(connection, cargo, payload, fault.kind.name, made)
+    for each in bombs:
+        connection.write([frame(BINARY, each)])
+
+
+def settle(connection: "Connection", cargo: Cargo, size: int) -> None:
+    """Into the books: what became of the records of a message of so many bytes."""
+    counts = cargo.count()
+    if cargo.reached and size:
+        connection.messages += 1
+        connection.bytes += size
+        connection.stamps.add()
+    connection.trades += counts["lv2"]
+    connection.quotes += counts["lv1"]
+    connection.depths += counts["lv10"]
+    for mark in EXTRA_MARKS:
+        connection.faulty[mark] += counts[mark]
+    if connection.server.ledger is not None:
+        connection.server.ledger.cargo(connection.id, cargo)
+
+
+def _add_late(connection: "Connection", cargo: Cargo) -> None:
+    """What is due of the records that were to come later; those of what is subscribed to no more never come."""
+    if not connection.late:
+        return
+    due = [record for at, record in connection.late if at <= connection.attempts]
+    connection.late = [(at, record) for at, record in connection.late if at > connection.attempts]
+    for record in due:
+        if record.key not in connection.subscriptions:
+            record.mark = "missing"
+        cargo.rows.append([record])
+
+
+def _send(connection: "Connection", cargo: Cargo, payload: bytes) -> None:
+    if not connection.line_is_busy:
+        settle(connection, cargo, len(payload))
+        connection.send_payload(payload)
+        return
+    _write(connection, cargo, payload, Frames([b"".join(connection.frames(payload))]))
+
+
+def _send_framed(connection: "Connection", cargo: Cargo, payload: bytes, fault: str, frames: Frames) -> None:
+    if not frames.readable:
+        cargo.spoil("damaged", fault)
+    _write(connection, cargo, payload, frames)
+    if frames.then == "silent":
+        connection.mute(fault, answers=False)
+    elif frames.then:
+        connection.hurry()
+        if frames.then == "reset":
+            connection.reset()
+        else:
+            connection.end()
+
+
+def _write(connection: "Connection", cargo: Cargo, payload: bytes, frames: Frames) -> None:
+    def done(written: bool) -> None:
+        if not written:
+            cargo.spoil("missing", "closed")
+        settle(connection, cargo, len(payload))
+
+    connection.write(frames.pieces, frames.pause, done)
