@@ -91,7 +91,7 @@ class Simulator:
         return self.ws
 
     def fault(self, kind: str, **parameters: Any) -> int:
-        """POST /fault: let something go wrong; the fault's number. ValueError with what the simulator says against it."""
+        """POST /fault: let something go wrong; the fault's number. ValueError with what is said against it."""
         body = json.dumps({"kind": kind, **parameters}).encode()
         try:
             return int(json.loads(self.request("/fault", method="POST", data=body))["id"])
@@ -196,9 +196,12 @@ class Peer:
     """A client that is not ours: ``websockets`` and the standard library. Every wait has a timeout."""
 
     def __init__(self, url: str, **options: Any) -> None:
-        options = {"compression": None, "max_size": None, "ping_interval": None, "proxy": None} | options
+        options = {
+            "compression": None, "max_size": None, "ping_interval": None, "proxy": None, "open_timeout": 10,
+            "close_timeout": 1, **options,
+        }  # fmt: skip
         self._stack = contextlib.ExitStack()
-        self.socket = self._stack.enter_context(connect(url, open_timeout=10, close_timeout=1, **options))
+        self.socket = self._stack.enter_context(connect(url, **options))
         self.texts: list[str] = []
         self.messages: list[Message] = []
         self.payloads: list[bytes] = []

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 __all__ = ["EXTRA_MARKS", "Cargo", "Record", "split_rows"]
 
 # good: as the market said it. moved: that too, but out of order. extra: sent once more, or an old one. altered: can be
 # read, but is not what the market said. damaged: can't be read, alone or with its whole message. missing: not sent.
-EXTRA_MARKS = ("extra", "altered", "damaged", "missing")
+_MARKS = ("good", "moved", "extra", "altered", "damaged", "missing")
+EXTRA_MARKS = _MARKS[2:]
 
 
 @dataclass(slots=True)
@@ -19,6 +20,11 @@ class Record:
     text: str
     mark: str = "good"
     fault: str = ""
+
+    def become(self, mark: str, fault: str) -> None:
+        """A fault did this to it, unless another did worse."""
+        if _MARKS.index(mark) > _MARKS.index(self.mark):
+            self.mark, self.fault = mark, fault
 
 
 def split_rows(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -35,15 +41,18 @@ class Cargo:
 
     number: int  # of the message on its connection, from 1 on
     rows: list[list[Record]]
-    newline: str = "\n"
-    end: str = ""
-    reached: bool = field(default=True)  # whether the message as a whole can be read
+    end: str = ""  # a trailing newline
+    reached: bool = True  # whether the message as a whole can be read
 
     @classmethod
     def of(cls, number: int, text: str) -> "Cargo":
         """The message with this text."""
         rows = [[Record(key, each) for each in records] for key, records in split_rows(text)]
         return cls(number, rows, end="\n" if text.endswith("\n") else "")
+
+    def fresh(self, levels: tuple[str, ...]) -> list[Record]:
+        """Those of these levels that no fault has touched."""
+        return [record for record in self.records(levels) if record.mark == "good"]
 
     def records(self, levels: tuple[str, ...] = ("",)) -> list[Record]:
         """Those on their way, in order; of these levels only."""
@@ -58,7 +67,7 @@ class Cargo:
             records = [record.text for record in row if record.mark != "missing"]
             if records:
                 rows.append(f"{row[0].key}={'|'.join(records)}")
-        return self.newline.join(rows) + self.end if rows else ""
+        return "\n".join(rows) + self.end if rows else ""
 
     def place(self, record: Record) -> tuple[int, int]:
         """Row and position of a record."""
@@ -73,8 +82,7 @@ class Cargo:
         self.reached = False
         for row in self.rows:
             for record in row:
-                if record.mark != "missing":
-                    record.mark, record.fault = mark, fault
+                record.become(mark, fault)
 
     def count(self) -> Counter[str]:
         """Records by mark, those in good order by their level as well."""

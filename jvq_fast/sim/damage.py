@@ -22,6 +22,8 @@ Late = list[tuple[int, Record]]  # records to be sent so many messages later
 def _shifted(text: str, by: int) -> str:
     """A record with its time moved by microseconds, around midnight."""
     time, comma, rest = text.partition(",")
+    if not time:
+        return text
     digits = len(time.partition(".")[2])
     moment = (parse_clock(time) + by) % DAY
     fraction = f".{moment % SECOND:06d}000"[: digits + 1] if digits else ""
@@ -31,7 +33,7 @@ def _shifted(text: str, by: int) -> str:
 def _retime(cargo: Cargo, by: int, fault: str) -> None:
     for record in cargo.records():
         record.text = _shifted(record.text, by)
-        record.mark, record.fault = "altered", fault
+        record.become("altered", fault)
 
 
 def clock_skew(cargo: Cargo, values: Values, dice: random.Random, memory: Memory) -> Late:  # noqa: ARG001
@@ -52,7 +54,7 @@ def crlf(cargo: Cargo, values: Values, dice: random.Random, memory: Memory) -> L
     ends = [row for row in ends if row]
     for row in ends if cargo.end else ends[:-1]:
         row[-1].text += "\r"
-        row[-1].mark, row[-1].fault = "altered", "crlf"
+        row[-1].become("altered", "crlf")
     return []
 
 
@@ -67,7 +69,7 @@ def field_count(cargo: Cargo, values: Values, dice: random.Random, memory: Memor
     fields = record.text.split(",")
     fields = fields[: max(1, len(fields) + by)] if by < 0 else fields + ["0"] * by
     record.text = ",".join(fields)
-    record.mark, record.fault = "damaged", "field_count"
+    record.become("damaged", "field_count")
     return []
 
 
@@ -77,12 +79,12 @@ def empty_field(cargo: Cargo, values: Values, dice: random.Random, memory: Memor
     at = values["field"] if values["field"] >= 0 else dice.randrange(2, len(fields))
     fields[min(at, len(fields) - 1)] = ""
     record.text = ",".join(fields)
-    record.mark, record.fault = "altered", "empty_field"
+    record.become("altered", "empty_field")
     return []
 
 
 def repeat_snapshot(cargo: Cargo, values: Values, dice: random.Random, memory: Memory) -> Late:  # noqa: ARG001
-    record = dice.choice(cargo.records(("lv1_", "lv10_")))
+    record = dice.choice(cargo.fresh(("lv1_", "lv10_")))
     row, _ = cargo.place(record)
     again = [[Record(record.key, record.text, "extra", "repeat_snapshot")] for _ in range(values["times"])]
     cargo.rows[row + 1 : row + 1] = again
@@ -90,17 +92,17 @@ def repeat_snapshot(cargo: Cargo, values: Values, dice: random.Random, memory: M
 
 
 def stale_snapshot(cargo: Cargo, values: Values, dice: random.Random, memory: Memory) -> Late:  # noqa: ARG001
-    record = dice.choice(cargo.records(("lv1_", "lv10_")))
+    record = dice.choice(cargo.fresh(("lv1_", "lv10_")))
     row, _ = cargo.place(record)
     old = Record(record.key, _shifted(record.text, -values["age"] * SECOND), "extra", "stale_snapshot")
     cargo.rows.insert(row, [old])
     if values["instead"]:
-        record.mark, record.fault = "missing", "stale_snapshot"
+        record.become("missing", "stale_snapshot")
     return []
 
 
 def duplicate_trade(cargo: Cargo, values: Values, dice: random.Random, memory: Memory) -> Late:  # noqa: ARG001
-    record = dice.choice(cargo.records(("lv2_",)))
+    record = dice.choice(cargo.fresh(("lv2_",)))
     again = Record(record.key, record.text, "extra", "duplicate_trade")
     if values["later"]:
         return [(values["later"], again)]
@@ -110,24 +112,24 @@ def duplicate_trade(cargo: Cargo, values: Values, dice: random.Random, memory: M
 
 
 def missing_trade(cargo: Cargo, values: Values, dice: random.Random, memory: Memory) -> Late:  # noqa: ARG001
-    record = dice.choice(cargo.records(("lv2_",)))
-    record.mark, record.fault = "missing", "missing_trade"
+    record = dice.choice(cargo.fresh(("lv2_",)))
+    record.become("missing", "missing_trade")
     return []
 
 
 def late_trade(cargo: Cargo, values: Values, dice: random.Random, memory: Memory) -> Late:  # noqa: ARG001
-    record = dice.choice(cargo.records(("lv2_",)))
+    record = dice.choice(cargo.fresh(("lv2_",)))
     row, position = cargo.place(record)
     del cargo.rows[row][position]
     if not cargo.rows[row]:
         del cargo.rows[row]
-    record.mark, record.fault = "moved", "late_trade"
+    record.become("moved", "late_trade")
     return [(values["later"], record)]
 
 
 def huge(cargo: Cargo, values: Values, dice: random.Random, memory: Memory) -> Late:  # noqa: ARG001
-    text = [(record.key, record.text) for record in cargo.records()]
-    once = sum(len(key) + len(record) + 2 for key, record in text)
+    text = [(record.key, record.text) for record in cargo.records() if record.mark != "damaged"]
+    once = sum(len(key) + len(record) + 2 for key, record in text) or values["size"] + 1
     for _ in range(values["size"] // once):
         cargo.rows += [[Record(key, record, "extra", "huge")] for key, record in text]
     return []
@@ -171,7 +173,7 @@ PAYLOADS: dict[str, tuple[bool, Callable[[bytes, bytes, Values, random.Random], 
 @lru_cache(maxsize=2)
 def bomb(size: int) -> bytes:
     """A payload that inflates to so many newlines."""
-    stream = zlib.compressobj(1, zlib.DEFLATED, -15)
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
     chunk = b"\n" * min(size, 1 << 20)
     parts = [stream.compress(chunk) for _ in range(size // len(chunk))]
     return b"".join(parts) + stream.compress(b"\n" * (size % len(chunk))) + stream.flush()

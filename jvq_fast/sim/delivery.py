@@ -30,7 +30,9 @@ def deliver(connection: "Connection", text: str, deflated: Callable[[str], bytes
     def applies(fault: Fault) -> bool:
         if fault.kind.where == "frame":
             return frames is None and bool(cargo.text())
-        return fault.kind.where != "message" or bool(cargo.records(fault.kind.needs or ("",)))
+        if fault.kind.needs:
+            return bool(cargo.fresh(fault.kind.needs))
+        return fault.kind.where != "message" or bool(cargo.records())
 
     for fault, dice in faults.message(connection, applies):
         kind = fault.kind.name
@@ -97,7 +99,7 @@ def _add_late(connection: "Connection", cargo: Cargo) -> None:
     connection.late = [(at, record) for at, record in connection.late if at > connection.attempts]
     for record in due:
         if record.key not in connection.subscriptions:
-            record.mark = "missing"
+            record.become("missing", record.fault)
         cargo.rows.append([record])
 
 

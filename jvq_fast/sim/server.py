@@ -32,7 +32,7 @@ from jvq_fast.sim.delivery import deliver, settle
 from jvq_fast.sim.events import Event, Snapshot
 from jvq_fast.sim.faults import Fault, Faults
 from jvq_fast.sim.ledger import Entry, Ledger
-from jvq_fast.sim.line import BINARY, CLOSE, CONTINUATION, PING, TEXT, Line, frame
+from jvq_fast.sim.line import BINARY, CLOSE, CONTINUATION, PING, TEXT, Line, frame, unsent
 from jvq_fast.sim.settings import Settings
 from jvq_fast.sim.wire import Message, Wire
 
@@ -48,6 +48,7 @@ _STAMPS = 1 << 20
 _CLOSED_KEPT = 64
 _CLOSED_STAMPED = 4
 _ACCOUNTS_KEPT = 1024
+_ON_ITS_WAY = 0.1  # seconds
 _GOODBYE = 1.0  # seconds for the client to answer a CLOSE
 _FORGOTTEN = 600.0  # seconds after which a connection on which nothing moves any more is given up
 _PONG = 10
@@ -147,6 +148,8 @@ class Connection(WSListener):
         """Send a frame that is no market data."""
         if not self.is_open or self.transport is None or not self.answers:
             return
+        if self.transport.underlying_transport.is_closing():
+            return
         if self.line_is_busy:
             self.write([frame(kind, payload)])
         else:
@@ -169,27 +172,39 @@ class Connection(WSListener):
     def end(self, last: bytes = b"") -> None:
         """Close the TCP connection behind all there is to send."""
         if self.is_open and self.transport is not None:
+            self.write([last])
             self.hurry()
-            self.transport.underlying_transport.write(last)
             self.transport.disconnect()
         self.close()
 
     def say_close(self, frames: bytes) -> None:
         """Send this as CLOSE, and end when the client has answered or had its time."""
         if self.is_open and self.transport is not None:
+            self.write([frames])
             self.hurry()
-            self.transport.underlying_transport.write(frames)
             self._leaving = True
             asyncio.get_running_loop().call_later(_GOODBYE, self.transport.disconnect)
         self.close()
 
     def reset(self) -> None:
-        """RST."""
-        if self.is_open and self.transport is not None:
-            self.transport.underlying_transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, _RESET
-            )
-        self.cut()
+        """RST, as soon as the client's side has taken what was sent: RST throws away what is still on its way."""
+        if not self.is_open or self.transport is None:
+            return
+        transport, loop = self.transport, asyncio.get_running_loop()
+        connected = transport.underlying_transport.get_extra_info("socket")
+        until = loop.time() + _ON_ITS_WAY
+        self.close()
+
+        def attempt() -> None:
+            if not transport.is_disconnected:
+                waiting = unsent(connected) or transport.underlying_transport.get_write_buffer_size()
+                if waiting and loop.time() < until:
+                    loop.call_later(0.001, attempt)
+                    return
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                transport.disconnect(graceful=False)
+
+        attempt()
 
     def mute(self, fault: str, *, answers: bool) -> None:
         """No market data any more, and no answers either unless told so; what the client says is read."""
@@ -267,7 +282,7 @@ class Connection(WSListener):
         message = self.message
         trades, quotes, depths = message.trades, message.quotes, message.depths
         text = message.take()
-        if not self.is_open or self.transport is None or self.transport.is_disconnected:
+        if not self.is_open or self.transport is None or self.transport.underlying_transport.is_closing():
             return
         self.attempts += 1
         if self.server.faults.armed or self.muted or self.late or self._line is not None:
@@ -416,6 +431,9 @@ class Server:
         await self.open(0)
         if old is not None:
             old.close()
+        if self._parked is not None:
+            self._parked.close()
+            self._parked = None
         for connection in self.connections():
             connection.cut()
         return self.url
