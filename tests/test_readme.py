@@ -312,14 +312,15 @@ def test_the_speed_stated_is_the_one_measured(root, readme):
 # --- docs
 
 
-def test_the_switches_are_those_of_the_simulator(root):
+def test_the_switches_and_the_faults_are_those_of_the_simulator(root):
     sys.path.insert(0, str(root / "docs"))
     try:
         import switches
     finally:
         sys.path.remove(str(root / "docs"))
     page = (root / "docs" / "simulator.md").read_text(encoding="utf-8")
-    assert page.endswith(switches.HEADING + switches.table()), "run python docs/switches.py"
+    tables = switches.FAULTS + switches.faults() + switches.HEADING + switches.table()
+    assert page.endswith(tables), "run python docs/switches.py"
 
 
 def test_the_counters_are_those_of_stats(root, sim):

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 from simulator import TOKEN, Peer, Sent, Simulator, read_message
 
 NAMES = "lv1_600519,lv2_600519,lv10_600519,lv1_000001,lv2_000001"
+QUOTES = ",".join(f"lv1_60{number}" for number in range(1000, 1012))
 BUSY = ("--keep-sent", "--speed", "10")
 
 
@@ -77,8 +78,8 @@ class Wire:
 
     def send(self, command: str, first: int = 0x81) -> None:
         payload = command.encode()
-        assert len(payload) < 126
-        self.socket.sendall(bytes([first, 0x80 | len(payload)]) + b"\0\0\0\0" + payload)
+        size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+        self.socket.sendall(bytes([first]) + size + b"\0\0\0\0" + payload)
 
     def _more(self) -> None:
         data = self.socket.recv(65536)
@@ -253,7 +254,7 @@ def test_invalid_closes(sim: Simulator, how: str, frames: list[tuple[int, bytes]
     with Wire(sim) as wire:
         wire.until(lambda first, payload: first == 0x82)
         sim.fault("invalid_close", how=how)
-        wire.ending()
+        wire.until(lambda first, payload: (first, payload) == frames[-1])
         assert wire.frames[-len(frames) :] == frames
 
 
@@ -348,7 +349,7 @@ def test_the_quota_can_change_at_run_time(sim: Simulator, over_limit: str, loser
 
 
 def test_a_day_change_jumps_to_the_next_trading_day() -> None:
-    with Simulator("--day", "2026-11-20", *BUSY) as sim, Wire(sim) as wire:
+    with Simulator("--day", "2026-11-20", "--keep-sent", "--speed", "40") as sim, Wire(sim) as wire:
 
         def quote_at(clock: str) -> list[str]:
             wire.until(lambda first, payload: first == 0x82 and f"lv10_600519={clock}" in read_message(payload).text)
@@ -689,15 +690,15 @@ def test_empty_fields(sim: Simulator) -> None:
 
 
 def test_snapshots_repeated_and_stale(sim: Simulator) -> None:
-    for each, before in pairs(hit(sim, "repeat_snapshot", times=2, names="lv1_600519,lv1_000001")):
+    for each, before in pairs(hit(sim, "repeat_snapshot", times=2, names=QUOTES)):
         if each.mark == "extra":
             assert each.text == before.text
-    sent = hit(sim, "stale_snapshot", age=900, names="lv1_600519,lv1_000001")
+    sent = hit(sim, "stale_snapshot", age=900, names=QUOTES)
     for after, each in pairs(sent):
         if each.mark == "extra":
             assert seconds(after.text) - seconds(each.text) == 900
             assert after.text.partition(",")[2] == each.text.partition(",")[2]
-    sent = hit(sim, "stale_snapshot", instead=True, names="lv10_600519,lv1_000001")
+    sent = hit(sim, "stale_snapshot", instead=True, names=QUOTES)
     assert sum(each.mark == "missing" for each in sent) == sum(each.mark == "extra" for each in sent) == 6
 
 
@@ -747,6 +748,47 @@ def test_clocks_that_are_wrong(sim: Simulator) -> None:
         times = [text.partition(",")[0] for name, text in received(wire) if name == "lv2_600519"]
         assert any(time.startswith("23:59:5") for time in times)
         finish(sim, wire)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_all_of_these_at_once_and_the_books_are_right(sim: Simulator, seed: int) -> None:
+    kinds = [
+        "repeat_snapshot", "stale_snapshot", "field_count", "empty_field", "duplicate_trade", "missing_trade",
+        "late_trade", "clock_skew", "midnight", "trailing_bytes", "truncated", "gzip", "crlf", "newline", "huge",
+        "split", "fragments", "text",
+    ]  # fmt: skip
+    extra: dict[str, dict[str, Any]] = {"huge": {"size": 2000}, "split": {"pause": 0.0}, "late_trade": {"later": 3}}
+    for kind in kinds:
+        sim.fault(kind, probability=0.12, count=0, seed=seed, **extra.get(kind, {}))
+    with Peer(sim.url()) as peer:
+        peer.send(f"all={NAMES},{QUOTES}")
+        number = newest(sim)
+        frames = []
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                frames.append(peer.socket.recv(timeout=10))
+                if len(frames) == 400:
+                    sim.fault("reset", connection=number)
+        payloads = [frame for frame in frames if isinstance(frame, bytes)]
+    sim.wait(lambda stats: not any(each["open"] for each in stats["connections"]))
+    sent = sim.sent(number)
+    whole = {"truncated", "gzip"}
+    expected = [
+        [(each.name, each.text) for each in records if each.mark != "missing"]
+        for records in (list(group) for _, group in itertools.groupby(sent, lambda each: each.message))
+        if not any(each.fault in whole for each in records)
+    ]
+    got = []
+    for payload in payloads:
+        inflate = zlib.decompressobj(-15)
+        with contextlib.suppress(zlib.error):
+            text = inflate.decompress(payload).decode()
+            rows = (row.partition("=") for row in text.split("\n") if row)
+            got += [[(name, text) for name, _, texts in rows for text in texts.split("|")]] if inflate.eof else []
+    assert got == [message for message in expected if message]
+    happened = {each["kind"] for each in sim.faults()["happened"] if each["connection"] == number}
+    assert happened == {*kinds, "reset"}
+    assert len(got) > 200
 
 
 # What is said of them

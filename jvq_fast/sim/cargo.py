@@ -82,7 +82,8 @@ class Cargo:
         self.reached = False
         for row in self.rows:
             for record in row:
-                record.become(mark, fault)
+                if record.mark != "missing":
+                    record.mark, record.fault = mark, fault
 
     def count(self) -> Counter[str]:
         """Records by mark, those in good order by their level as well."""

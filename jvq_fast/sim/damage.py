@@ -161,12 +161,13 @@ def stored(payload: bytes, text: bytes, values: Values, dice: random.Random) -> 
     return stream.compress(text) + stream.flush()
 
 
-# Whether the message can be read all the same, and how its payload is made of the right one and of the text.
+# Whether the message can be read all the same, and how its payload is made of the right one and of the text. In the
+# order in which they are done; nothing is done to what can't be read, or it might by chance be read after all.
 PAYLOADS: dict[str, tuple[bool, Callable[[bytes, bytes, Values, random.Random], bytes]]] = {
+    "huge": (True, stored),
+    "gzip": (False, wrapped),
     "truncated": (False, truncated),
     "trailing_bytes": (True, trailing_bytes),
-    "gzip": (False, wrapped),
-    "huge": (True, stored),
 }
 
 

@@ -60,11 +60,12 @@ def deliver(connection: "Connection", text: str, deflated: Callable[[str], bytes
         settle(connection, cargo, 0)
     else:
         payload = deflated(whole)
-        for fault, dice in payloads:
-            readable, change = PAYLOADS[fault.kind.name]
-            payload = change(payload, whole.encode(), fault.values, dice)
-            if not readable:
-                cargo.spoil("damaged", fault.kind.name)
+        for kind, (readable, change) in PAYLOADS.items():
+            for fault, dice in payloads:
+                if fault.kind.name == kind and cargo.reached:
+                    payload = change(payload, whole.encode(), fault.values, dice)
+                    if not readable:
+                        cargo.spoil("damaged", kind)
         if frames is None:
             _send(connection, cargo, payload)
         else:

@@ -68,18 +68,21 @@ class Kind:
     needs: tuple[str, ...] = ()
     standing: bool = False  # in force while it lasts, instead of happening at a time
 
+    def common(self) -> tuple[Parameter, ...]:
+        """The parameters of when and how often."""
+        if self.standing:
+            return _STANDING
+        return _TIMES if self.where in ("allocation", "handshake", "server") else (*_TIMES, _CONNECTION)
+
     def takes(self) -> dict[str, Parameter]:
-        """All parameters by name, those of when and how often included."""
-        common = _STANDING if self.standing else _TIMES
-        if self.where not in ("allocation", "handshake", "server"):
-            common = (*common, _CONNECTION)
-        return {each.name: each for each in (*self.parameters, *common)}
+        """All parameters by name."""
+        return {each.name: each for each in (*self.parameters, *self.common())}
 
 
 _SECONDS = Parameter("seconds", 0.0, "it ends after so many seconds; 0 for never", low=0)
 _STANDING = (_SECONDS,)
 _TIMES = (
-    Parameter("after", 0, "so many messages of a connection pass first; requests, where it is about those", low=0),
+    Parameter("after", 0, "so many messages of each connection, or requests, pass first", low=0),
     Parameter("probability", 1.0, "then each one is hit with this probability", low=0, high=1),
     Parameter("count", 1, "how often in all, 0 for without end; without end too where seconds are given", low=0),
     _SECONDS,
