@@ -5,6 +5,8 @@ A file is a header and entries, all numbers little-endian, all times ns since th
 payload length u4, arrival time i8, kind u1, flags u1, 0x51A7 u2, payload. Kinds: 1 a binary message as it came (flag 1:
 the last one of its socket read), 2 the first connection, 3 another connection, 4 a socket read with messages ended in
 some other frame, 5 messages lost before they were written (payload: how many u8, their bytes u8).
+
+What a file holds when its writer, or the machine, died is said in `jvq_fast.recorder.Recorder`.
 """
 
 import os
