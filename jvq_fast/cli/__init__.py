@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from jvq_fast import __version__
-from jvq_fast.cli import demo, replay, status, watch
+from jvq_fast.cli import demo, doctor, replay, status, watch
 from jvq_fast.cli.complaint import UsageError, explained, fit_to_show
 from jvq_fast.errors import JvqError
 from jvq_fast.sim import command as sim
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         ("watch", "a live table of any feed", watch),
         ("sim", "run the simulator, a local jvQuant", sim),
         ("replay", "decode what a feed recorded", replay),
+        ("doctor", "try the way from the token to the data, and report", doctor),
         ("status", "the counters of a feed that is running", status),
     ):
         description = (module.run.__doc__ or "").partition("\n")[0]

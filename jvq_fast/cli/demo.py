@@ -3,7 +3,6 @@
 import argparse
 import gc
 import json
-import os
 import secrets
 import sys
 import time
@@ -14,7 +13,7 @@ from jvq_fast.cli.interrupt import Interrupt
 from jvq_fast.cli.lag import SendLag
 from jvq_fast.cli.options import add_seconds, make_feed, subscribed_codes
 from jvq_fast.cli.screen import Screen, screen
-from jvq_fast.cli.simulator import Sent, Simulator
+from jvq_fast.cli.simulator import Sent, Simulator, bypass_proxies
 from jvq_fast.cli.table import Table
 from jvq_fast.feed import Feed
 
@@ -73,8 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
     The exit status is 0 only if nothing was lost and nothing was bad.
     """
-    for name in ("no_proxy", "NO_PROXY"):
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
+    bypass_proxies()
     # Known to nobody else, so that all the simulator sends, it sends to this demo.
     token = secrets.token_hex(16)
     with Interrupt() as interrupt, Simulator(["--seed", str(options.seed), "--tokens", token]) as simulator:

@@ -1,6 +1,7 @@
 """The simulator as a child process, and what it says of itself."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,10 +19,16 @@ from numpy.typing import NDArray
 
 from jvq_fast.cli.complaint import SimulatorError
 
-__all__ = ["Sent", "Simulator"]
+__all__ = ["Sent", "Simulator", "bypass_proxies"]
 
 _START, _REPLY, _END = 30.0, 10.0, 5.0
 _SHOWN = 300
+
+
+def bypass_proxies() -> None:
+    """Allocation follows the proxies of the environment; a simulator of this machine is not behind them."""
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
 
 
 @dataclass(frozen=True, slots=True)
