@@ -127,7 +127,7 @@ def test_the_version_is_the_packages(capsys):
     assert capsys.readouterr().out.strip() == f"jvq-fast {jvq.__version__}"
 
 
-@pytest.mark.parametrize("command", ["demo", "watch", "sim", "replay"])
+@pytest.mark.parametrize("command", ["demo", "watch", "sim", "replay", "doctor", "status"])
 def test_every_subcommand_has_its_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

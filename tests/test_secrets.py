@@ -439,6 +439,9 @@ def test_redaction_knows_every_spelling() -> None:
         quote(CANARY, safe=""),
         spelled_out().decode(),
         spelled_out().decode().lower(),
+        quote(spelled_out().decode()),
+        json.dumps("".join(f"\\u{ord(c):04x}" for c in CANARY)).strip('"'),
+        "".join(f"\\u{ord(c):04X}" for c in CANARY),
     ):
         assert redact(f"before {spelling} after") == "before *** after"
     assert redact("nothing to see") == "nothing to see"

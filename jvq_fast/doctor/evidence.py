@@ -138,11 +138,12 @@ class _Reader:
         text, container, rest = _inflate(payload)
         self._budget -= max(len(text), len(payload), 64)
         found.containers[container] += 1
+        if container == "too large" or (container == "corrupt" and len(payload) > _MAX_BROKEN):
+            found.secretive.add(number)  # not all of it was seen
+            return
         shown = text.decode("utf-8", "replace")
         if any(redact(each) != each for each in (shown, payload.decode("latin-1"), rest.decode("utf-8", "replace"))):
             found.secretive.add(number)
-        elif container == "too large" or (container == "corrupt" and len(payload) > _MAX_BROKEN):
-            found.secretive.add(number)  # not all of it could be seen
         if not container.startswith("raw DEFLATE"):
             return
         found.inflated.values.append(len(text))

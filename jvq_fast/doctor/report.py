@@ -188,7 +188,7 @@ def _detected(walk: Walk) -> dict[str, Any]:
     return {
         "opening_milliseconds": _milliseconds(walk.opening_seconds),
         "frames": dict(walk.frames),
-        "fragmented_messages": len(walk.fragments),
+        "fragmented_messages": walk.fragments.total(),
         "most_frames_per_message": max(walk.fragments, default=1),
         "server_pings": walk.frames["ping"],
         "ping_answered": None if not walk.pinged else walk.ping_seconds is not None,

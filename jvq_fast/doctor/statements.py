@@ -243,7 +243,7 @@ def _fragmentation(walk: Walk) -> Finding:
     if not walk.evidence.looked_at:
         return _open("no message arrived")
     if walk.fragments:
-        return "refuted", f"{len(walk.fragments):,} messages in up to {max(walk.fragments)} frames"
+        return "refuted", f"{walk.fragments.total():,} messages in up to {max(walk.fragments)} frames"
     return "confirmed", f"{walk.evidence.looked_at:,} messages of one frame each"
 
 

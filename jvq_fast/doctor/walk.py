@@ -37,6 +37,7 @@ _TAP = 16 << 20
 _STEP = 0.05
 _AFTERTHOUGHT = 0.05
 _GREETING = 0.5
+_BEFORE_DETECTION = 8
 _KEPT = 1024
 _SPELLED_TOKEN = 400
 _LEVELS = {"lv1": "quotes", "lv2": "trades", "lv10": "depths"}
@@ -89,7 +90,7 @@ class Walk:
     ping_seconds: float | None = None
     pinged: bool = False
     frames: Counter[str] = field(default_factory=Counter)
-    fragments: list[int] = field(default_factory=list)
+    fragments: Counter[int] = field(default_factory=Counter)  # messages by frames, from two on
     lost_messages: int = 0
     ended: str = ""
     listened: float = 0.0
@@ -132,7 +133,7 @@ class _Frames(WSListener):
         self._listener = listener
         self._news = news
         self.counts: Counter[str] = Counter()
-        self.fragments: list[int] = []
+        self.fragments: Counter[int] = Counter()
         self.transport: WSTransport | None = None
         self.ponged = 0.0
         self._parts = 0
@@ -162,8 +163,8 @@ class _Frames(WSListener):
             self._news.set()
         if kind in (WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION):
             self._parts = self._parts + 1 if kind == WSMsgType.CONTINUATION else 1
-            if frame.fin and self._parts > 1 and len(self.fragments) < _MAX_TEXTS:
-                self.fragments.append(self._parts)
+            if frame.fin and self._parts > 1:
+                self.fragments[self._parts] += 1
 
 
 class _ObservedConnection(Connection):
@@ -352,7 +353,8 @@ class _Walker:
 
     async def _use(self) -> None:
         await self._wait(_GREETING, until=lambda: bool(self.walk.greetings))
-        if self._is_refused(self.walk.greetings) or self._ended.is_set():
+        if self._is_refused(self.walk.greetings):
+            await self._wait(_GREETING, until=lambda: False)  # the end follows
             return
         self._say("trying the commands")
         await self._try_commands()
@@ -410,7 +412,9 @@ class _Walker:
             await self._wait(patience, until=lambda command=command: bool(command.replies))  # type: ignore[misc]
             await self._wait(_AFTERTHOUGHT, until=lambda: False)
             silent += not command.replies
-            if self._ended.is_set() or self._is_refused(command.replies):
+            if self._is_refused(command.replies):
+                await self._wait(_GREETING, until=lambda: False)
+            if self._ended.is_set():
                 break
         self._judge_commands()
 
@@ -550,6 +554,19 @@ class _Walker:
             reason, record = walk.bad_records[0]
             reasons.append(f"the first ({reason}): {_shown(record)}")
         found += f"; not readable: {bad:,} records and {unread:,} messages: {'; '.join(reasons)}"
+        orders = [
+            f'{level}_order="{stats[f"{level}_order"]}"'
+            for level in ("lv1", "lv10")
+            if stats[f"{level}_order_source"] == "detected" and stats[f"{level}_order"] == "volume_first"
+        ]
+        if orders and not unread and bad == int(stats["bad_volume"]) <= _BEFORE_DETECTION:
+            self._note(
+                "decoding", "remark", found,
+                "the server has another order of fields than is usual: what came before that was detected was read the "
+                "wrong way round, and lost where no volume stood in a volume's place",
+                f"name the order to the feed, so that nothing is lost: {', '.join(orders)}",
+            )  # fmt: skip
+            return
         self._note(
             "decoding", "failed", found,
             "the wire differs from what is known; what could not be read is lost to a feed, which counts it",

@@ -1,0 +1,745 @@
+"""`jvq-fast doctor`: judges rightly whatever the server does, says what failed and why, ends, and keeps the token."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import os
+import re
+import stat
+import threading
+import time
+import zlib
+from urllib.parse import quote, unquote
+
+import pytest
+
+import jvq_fast as jvq
+from commands import Command
+from jvq_fast.allocation import parse_server, service_url
+from jvq_fast.capture import MESSAGE, Reader
+from jvq_fast.cli import main
+from jvq_fast.cli.doctor import SUBSCRIPTIONS
+from jvq_fast.doctor import blocks, evidence, report
+from jvq_fast.doctor import walk as walking
+from jvq_fast.doctor.evidence import Message, look
+from jvq_fast.doctor.hours import Hours, hours
+from jvq_fast.doctor.statements import STATEMENTS, verdicts
+from jvq_fast.doctor.walk import Plan, walk
+from jvq_fast.redact import Secret
+from jvq_fast.sim.deflate import deflate as deflate_as
+from simulator import TOKEN, Peer, Simulator
+from ws_script import BINARY, CLOSE, PING, TEXT, ScriptServer, binary, deflate, frame, reply
+
+WAIT = 30.0
+SPEED = ("--speed", "15", "--seed", "5")
+CHINA = dt.timezone(dt.timedelta(hours=8))
+CANARY = "c0ffee5ca1ab1e0ddba11feedfacef00"
+
+
+@pytest.fixture(autouse=True)
+def _no_token_around(monkeypatch):
+    monkeypatch.delenv("JVQ_FAST_TOKEN", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(walking, "_GREETING", 0.1)
+
+
+def examine(sim=None, *, is_cancelled=lambda: False, **settings):
+    """Walk against a simulator, or whatever `service` and `server` name; it must not raise, nor take long."""
+    settings = {"clock": "always", "seconds": 0.6, "reply_timeout": 0.4, "subscriptions": SUBSCRIPTIONS} | settings
+    if sim is not None:
+        settings |= {"service": sim.http, "trading_day": sim.trading_day}
+    settings["service"] = service_url(settings.get("service", "http://127.0.0.1:9"))
+    token = Secret.read(settings.pop("token", TOKEN))
+    begin = time.monotonic()
+    walked = asyncio.run(walk(Plan(token=token, **settings), lambda line: None, is_cancelled))
+    assert time.monotonic() - begin < WAIT
+    report.make(walked)
+    return walked
+
+
+def judged(walked):
+    return {each.statement.id: each.judgement for each in verdicts(walked)}
+
+
+def evidence_of(walked, name):
+    return next(each.evidence for each in verdicts(walked) if each.statement.id == name)
+
+
+def step(walked, name):
+    return next(each for each in walked.steps if each.name == name)
+
+
+def outcomes(walked):
+    return {each.name: each.outcome for each in walked.steps}
+
+
+# --- judging
+
+
+EXPECTED = dict.fromkeys((each.id for each in STATEMENTS), "confirmed") | dict.fromkeys(
+    (
+        "allocation-refusal", "allocation-interval", "bad-token", "limit-text", "no-server-pings", "stale-first-push",
+        "repeats",
+    ),
+    "open",
+) | {"lv2-cancellations": "refuted"}  # fmt: skip
+UNREADABLE = ["decoding"]
+# Switches, what they change in the judgements, and the steps that fail with them.
+SWITCHES = [
+    ([], {}, []),
+    (["--lv1-order", "volume_first"], {"lv1-amount-first": "refuted"}, []),
+    (["--lv10-order", "volume_first"], {"lv10-prices-first": "refuted"}, []),
+    (["--lv2-second", "id_first"], {"lv2-time-first-later": "refuted"}, UNREADABLE),
+    (["--empty-levels", "bare"], {}, []),
+    (["--empty-levels", "blank"], {"empty-levels": "refuted"}, []),
+    (["--empty-levels", "no_price"], {"empty-levels": "refuted"}, []),
+    (["--index-rows", "short"], {"index-rows": "refuted", "empty-levels": "open"}, UNREADABLE),
+    (["--index-rows", "none"], {"index-rows": "open", "empty-levels": "open"}, []),
+    (["--volumes", "decimals"], {"lv2-whole-volumes": "refuted"}, []),
+    (["--volume-unit", "lots"], {"lv1-volume-unit": "refuted"}, []),
+    (["--volume-unit", "lots", "--lv1-order", "volume_first"],
+     {"lv1-volume-unit": "refuted", "lv1-amount-first": "refuted"}, []),
+    (["--ids", "text"], {"lv2-decimal-ids": "refuted"}, []),
+    (["--time-digits", "0"], {"lv2-milliseconds": "refuted"}, []),
+    (["--time-digits", "6"], {"lv2-milliseconds": "refuted"}, []),
+    (["--cancels", "0.3"], {"lv2-cancellations": "confirmed"}, []),
+    (["--trailing-newline"], {"no-last-newline": "refuted"}, []),
+    (["--deflate", "stored"], {"several-block-kinds": "open"}, []),
+    (["--deflate", "fixed"], {"several-block-kinds": "open"}, []),
+    (["--deflate", "dynamic"], {"several-block-kinds": "open"}, []),
+    (["--deflate", "mixed"], {}, []),
+    (["--fragments", "3"], {"one-frame": "refuted"}, []),
+    (["--ping-every", "0.2"], {"no-server-pings": "refuted"}, []),
+    (["--no-pong"], {"answers-ping": "refuted"}, []),
+    (["--ack", "text"], {"success-text": "refuted"}, []),
+    (["--ack", "json"], {"success-text": "refuted"}, []),
+    (["--ack", "none"], {"success-text": "refuted"}, []),
+    (["--ack-text", "好"], {}, []),
+    (["--allocation-code", "number"], {"allocation-grant": "refuted"}, []),
+    (["--no-allocation-scheme"], {"allocation-address": "refuted"}, []),
+    (["--allocation-path", "feed"], {"allocation-address": "refuted"}, []),
+    (["--allocation-slash"], {"allocation-address": "refuted"}, []),
+    (["--limit-up", "600519"], {}, []),
+]  # fmt: skip
+
+
+def check_judgements(switches, changes, failed):
+    with Simulator(*SPEED, *switches) as sim:
+        walked = examine(sim)
+    found = {name: judgement for name, judgement in judged(walked).items() if judgement != (EXPECTED | changes)[name]}
+    assert found == {}, [f"{name}: {evidence_of(walked, name)}" for name in found]
+    assert [name for name, outcome in outcomes(walked).items() if outcome == "failed"] == failed
+    assert walked.ok == (not failed)
+    assert walked.evidence.passed_over == 0
+    return walked
+
+
+def test_each_switch_is_judged_by_itself(share):
+    for switches, changes, failed in share(SWITCHES, 3):
+        check_judgements(switches, changes, failed)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_many_switches_at_once_are_judged_as_well(number):
+    together = [
+        (
+            "--lv1-order volume_first --lv10-order volume_first --empty-levels blank --ids text --time-digits 0 "
+            "--volumes decimals --trailing-newline --deflate mixed --fragments 3 --ping-every 0.2 --ack text",
+            "lv1-amount-first lv10-prices-first empty-levels lv2-decimal-ids lv2-milliseconds lv2-whole-volumes "
+            "no-last-newline one-frame no-server-pings success-text",
+            {},
+            [],
+        ),
+        (
+            "--volume-unit lots --cancels 0.3 --ack json --time-digits 9 --no-pong --allocation-code number "
+            "--no-allocation-scheme --lv2-second id_first",
+            "lv1-volume-unit success-text lv2-milliseconds answers-ping allocation-grant allocation-address "
+            "lv2-time-first-later",
+            {"lv2-cancellations": "confirmed"},
+            UNREADABLE,
+        ),
+        (
+            "--index-rows short --deflate stored --ack none --allocation-path feed --allocation-slash",
+            "index-rows success-text allocation-address",
+            {"several-block-kinds": "open", "empty-levels": "open"},
+            UNREADABLE,
+        ),
+    ]
+    switches, refuted, changes, failed = together[number]
+    check_judgements(switches.split(), dict.fromkeys(refuted.split(), "refuted") | changes, failed)
+
+
+def test_what_was_lost_before_the_order_was_known_is_remarked_upon():
+    with Simulator(*SPEED, "--lv10-order", "volume_first") as sim:
+        decoding = step(examine(sim, subscriptions=("lv10_600519",)), "decoding")
+    assert decoding.outcome == "remark"
+    assert 'lv10_order="volume_first"' in decoding.todo
+
+
+def test_statements_have_stable_distinct_names():
+    names = [each.id for each in STATEMENTS]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
+    assumed = {each.id for each in STATEMENTS if each.basis == "assumed"}
+    assert assumed == {
+        "allocation-refusal", "bad-token", "success-text", "lv1-volume-unit", "empty-levels", "index-rows",
+        "lv2-cancellations",
+    }  # fmt: skip
+
+
+def test_what_is_detected_is_what_was_sent():
+    with Simulator(*SPEED, "--fragments", "2", "--empty-levels", "bare", "--trailing-newline") as sim:
+        walked = examine(sim)
+        sent = sim.stats()["connections"][0]
+    detected = report.make(walked).facts["detected"]
+    # What was sent after the connection began to close does not count.
+    assert sent["messages"] * 0.9 <= detected["messages"] <= sent["messages"]
+    assert detected["messages"] == detected["messages_looked_at"] == detected["fragmented_messages"]
+    assert detected["most_frames_per_message"] == 2
+    assert detected["endings"] == {"newline": detected["messages"]}
+    assert detected["names"]["600519"] == "贵州茅台"
+    assert detected["lv1_order_source"] == detected["lv10_order_source"] == "detected"
+    sizes = detected["bytes_compressed"]
+    assert 0 < sizes["min"] <= sizes["median"] <= sizes["p99"] <= sizes["max"] < detected["bytes_inflated"]["max"]
+    records = sum(count for level in detected["fields"].values() for count in level.values())
+    assert records + detected["index_rows"]["empty book"] == walked.stats["records"] > 100
+    assert set(detected["first_pushes"]) == set(SUBSCRIPTIONS)
+    assert detected["ping_milliseconds"] > 0
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("switch", [[], ["--allocation-message", "msg"], ["--allocation-code", "number"]])
+def test_a_refused_allocation_ends_the_walk_and_is_judged(switch):
+    with Simulator("--tokens", "f" * 32, *switch) as sim:
+        walked = examine(sim)
+    assert outcomes(walked) | {"machine": "", "picows": "", "receive buffer": ""} == {
+        "machine": "", "picows": "", "receive buffer": "", "allocation": "failed", "connection": "skipped",
+        "commands": "skipped", "ping": "skipped", "data": "skipped",
+    }  # fmt: skip
+    assert "token无效" in step(walked, "allocation").found
+    assert "balance" in step(walked, "allocation").todo
+    assert judged(walked)["allocation-refusal"] == "confirmed"
+    assert ("msg" if "msg" in switch else "message") in evidence_of(walked, "allocation-refusal").split()
+    assert {name for name, judgement in judged(walked).items() if judgement != "open"} == {"allocation-refusal"}
+
+
+@pytest.mark.parametrize(("how", "where"), [("text", "server"), ("http", "connection")])
+def test_a_bad_token_at_the_server_is_judged(how, where):
+    with Simulator("--tokens", "f" * 32, "--no-allocation-check", "--bad-token", how) as sim:
+        walked = examine(sim)
+    assert outcomes(walked)[where] == "failed"
+    assert "token" in step(walked, where).todo
+    assert judged(walked)["bad-token"] == "confirmed"
+    assert ("401" if how == "http" else "-1#token无效") in evidence_of(walked, "bad-token")
+    assert not walked.ok
+
+
+def test_a_connection_too_many_is_judged():
+    with Simulator(*SPEED, "--limit", "1") as sim, Peer(sim.url()):
+        walked = examine(sim)
+    assert judged(walked)["limit-text"] == "confirmed"
+    assert judged(walked)["bad-token"] == "open"
+    assert "at once" in evidence_of(walked, "limit-text")
+    assert "end another connection" in step(walked, "server").todo
+    assert outcomes(walked)["data"] == "skipped"
+
+
+def test_being_evicted_is_judged():
+    with Simulator(*SPEED, "--limit", "1", "--over-limit", "evict") as sim:
+
+        def intrude():
+            sim.wait(lambda stats: any(each["messages"] > 20 for each in stats["connections"]))
+            with Peer(sim.url()):
+                sim.wait(lambda stats: not stats["connections"][0]["open"])
+
+        intruder = threading.Thread(target=intrude)
+        intruder.start()
+        walked = examine(sim, seconds=WAIT)
+        intruder.join(WAIT)
+    assert judged(walked)["limit-text"] == "confirmed"
+    assert "later" in evidence_of(walked, "limit-text")
+    assert outcomes(walked)["server"] == "failed"
+    assert outcomes(walked)["data"] == "ok"
+
+
+@pytest.mark.parametrize(("interval", "judgement"), [("30", "confirmed"), ("0", "refuted")])
+def test_a_second_allocation_is_asked_for_only_when_wished(interval, judgement):
+    with Simulator(*SPEED, "--allocation-interval", interval) as sim:
+        walked = examine(sim, second_allocation=True, subscriptions=("lv1_600519",))
+        assert judged(walked)["allocation-interval"] == judgement
+        assert walked.ok
+    assert len(walked.allocations) == 2
+
+
+def test_without_the_wish_there_is_one_allocation_and_one_connection():
+    with Simulator(*SPEED, "--allocation-interval", "30", "--limit", "1") as sim:
+        walked = examine(sim, subscriptions=("lv1_600519",))
+        assert len(sim.stats()["connections"]) == 1
+    assert len(walked.allocations) == 1
+    assert walked.ok
+
+
+# --- servers that fail
+
+
+def hang(peer):
+    peer.read_head()
+    peer.until_closed()
+
+
+def silent(peer):
+    peer.accept()
+    peer.until_closed()
+
+
+def cut_after_command(peer):
+    peer.accept()
+    peer.text()
+    peer.send(binary("lv1_600519=" + ",".join(["10:00:00", "x", *["1.00"] * 24])))
+    peer.reset()
+
+
+def closes(peer):
+    peer.accept()
+    peer.text()
+    peer.send(frame(CLOSE, (1001).to_bytes(2, "big") + b"maintenance"))
+    peer.until_closed()
+
+
+QUICK = {
+    "seconds": 0.3, "reply_timeout": 0.2, "allocation_timeout": 0.5, "connect_timeout": 1, "handshake_timeout": 0.5,
+}  # fmt: skip
+
+
+def fixed(script):
+    @contextlib.contextmanager
+    def make():
+        with ScriptServer(script) as server:
+            yield {"server": parse_server(server.ws)}
+
+    return make
+
+
+def allocating(script):
+    @contextlib.contextmanager
+    def make():
+        with ScriptServer(script) as server:
+            yield {"service": server.http}
+
+    return make
+
+
+@contextlib.contextmanager
+def nobody():
+    yield {"service": "http://127.0.0.1:9"}
+
+
+@contextlib.contextmanager
+def dead():
+    yield {"server": parse_server("ws://127.0.0.1:9")}
+
+
+FAILING = {
+    "no allocation service": (nobody, "allocation", "refused"),
+    "allocation that hangs": (allocating(hang), "allocation", "did not reply"),
+    "allocation that is a web page": (allocating(reply(200, b"<html>")), "allocation", "not a JSON object"),
+    "allocation out of order": (allocating(reply(503, b"")), "allocation", "503"),
+    "allocation of nonsense": (allocating(reply(200, b'{"code":"0","server":"a b"}')), "allocation", "not a server"),
+    "dead server": (dead, "connection", "refused"),
+    "handshake that hangs": (fixed(hang), "connection", "in time"),
+    "no WebSocket": (fixed(reply(404, b"")), "connection", "404"),
+    "silent server": (fixed(silent), "data", "no data within"),
+    "reset": (fixed(cut_after_command), "server", "lost"),
+    "server that closes": (fixed(closes), "server", "1001 maintenance"),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_a_failure_is_named_and_explained_and_the_walk_ends(case):
+    make, failed, said = FAILING[case]
+    with make() as where:
+        walked = examine(**{**QUICK, **where})
+    first = next(each for each in walked.steps if each.outcome == "failed")
+    assert (first.name, walked.ok) == (failed, False)
+    assert said in first.found
+    assert first.means
+    assert first.todo
+    names = {each.name for each in walked.steps}
+    assert {"machine", "allocation", "connection", "data"} <= names
+    text = report.make(walked).text
+    assert f"FAILED   {failed}:" in text
+    assert text.rstrip().splitlines()[-1].startswith("NOT WELL: ")
+
+
+def test_an_unknown_host_is_named():
+    walked = examine(server=parse_server("ws://no-such-host.invalid:1"), **QUICK)
+    assert outcomes(walked)["connection"] == "failed"
+
+
+def test_silence_outside_trading_hours_is_no_failure(monkeypatch):
+    monkeypatch.setattr(walking, "hours", lambda now, real_time: Hours(False, "outside trading hours: a test"))
+    with ScriptServer(silent) as server:
+        walked = examine(server=parse_server(server.ws), **QUICK, clock="exchange")
+    assert outcomes(walked)["data"] == outcomes(walked)["decoding"] == "open"
+    assert walked.ok
+    assert "outside trading hours" in report.make(walked).text
+    assert {judged(walked)[name] for name in ("empty-levels", "lv1-fields", "lv2-once", "raw-deflate")} == {"open"}
+
+
+def test_what_can_not_be_read_is_shown():
+    def script(peer):
+        peer.accept()
+        peer.text()
+        peer.send(binary("lv1_600519=10:00:00,三\x1b[2J,1\n"), frame(BINARY, b"\xff\xff\xff"))
+        peer.send(frame(BINARY, zlib.compress(b"lv2_600519=10:00:00,1,1.00,1")))
+        peer.until_closed()
+
+    with ScriptServer(script) as server:
+        walked = examine(server=parse_server(server.ws), **QUICK)
+    decoding = step(walked, "decoding")
+    assert decoding.outcome == "failed"
+    assert "1 records and 2 messages" in decoding.found
+    assert "三" in decoding.found
+    assert judged(walked)["raw-deflate"] == "refuted"
+    assert walked.evidence.containers == {"raw DEFLATE": 1, "corrupt": 1, "zlib": 1}
+    text = report.make(walked).text
+    assert "\x1b" not in text
+    assert "\\x1b[2J" in text
+
+
+def test_a_flood_is_looked_at_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(evidence, "MAX_LOOKED_AT", 100_000)
+    row = b"lv2_600519=" + b"|".join([b"10:00:00.000,1,1.00,1"] * 1000)
+    packer = zlib.compressobj(wbits=-15)
+    payload = packer.compress(row) + packer.flush()
+    found = look([Message(0, True, payload)] * 100, 0, real_time=False)
+    assert found.looked_at < 10
+    assert found.looked_at + found.passed_over == 100
+
+
+def test_a_bomb_is_not_inflated():
+    packer = zlib.compressobj(9, wbits=-15)
+    payload = packer.compress(bytes(9 << 20)) + packer.flush()
+    found = look([Message(0, True, payload)], 0, real_time=False)
+    assert found.containers == {"too large": 1}
+    assert found.secretive == {0}
+
+
+def test_it_stops_when_it_is_told_to():
+    with Simulator(*SPEED) as sim:
+        walked = examine(sim, seconds=3600, is_cancelled=lambda: bool(sim.stats()["total"]["records"] > 50))
+    assert walked.ok
+    assert walked.listened < WAIT
+
+
+# --- the token
+
+
+def spelled(token):
+    percent = "".join(f"%{ord(each):02X}" for each in token)
+    return [
+        token,
+        token.upper(),
+        percent,
+        quote(percent),
+        "".join(f"\\u{ord(each):04x}" for each in token),
+        f"a{token}b{token}",
+    ]
+
+
+def holds_token(text):
+    plain = re.sub(r"\\+u00([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), text)
+    for _ in range(4):
+        plain = unquote(plain)
+    # A good part of it is as bad as all.
+    return any(CANARY[at : at + 12] in plain.lower() for at in range(0, 20, 4))
+
+
+def echoes():
+    return " ".join(spelled(CANARY))
+
+
+def echoing(peer):
+    """Repeats the token in every place where a server can put something."""
+    row = ",".join(["10:00:00", echoes(), *["1.00"] * 24])
+    peer.accept()
+    peer.send(frame(TEXT, f"0#{echoes()}".encode()))
+    with contextlib.suppress(ConnectionError):
+        command = peer.text()
+        peer.send(
+            binary(f"lv1_600519={row}"),
+            binary(f"lv1_{CANARY}={row}"),
+            binary(f"{echoes()}\nlv2_600519={CANARY},{CANARY},{CANARY},{CANARY}"),
+            binary("lv2_600519=" + "x" * 300 + CANARY * 40),
+            frame(BINARY, echoes().encode()),
+            frame(BINARY, deflate("lv2_600519=10:00:00.000,1,1.00,100") + deflate(echoes())),
+            frame(BINARY, deflate(f"lv2_600519={echoes()}")[:-4]),
+            frame(BINARY, zlib.compress(echoes().encode())),
+            frame(BINARY, deflate("lv2_600519=10:00:00.000,7,1.00,100")),
+            frame(PING, CANARY.encode()),
+            frame(TEXT, echoes().encode()),
+            frame(TEXT, ("y" * 90 + CANARY).encode()),
+            frame(TEXT, ("y" * (report._SHOWN - 20) + CANARY).encode()),
+        )
+        while command:
+            peer.send(frame(TEXT, f"{echoes()} {command}".encode()))
+            if command == "his":
+                peer.send(frame(CLOSE, (1001).to_bytes(2, "big") + CANARY.encode()))
+                break
+            kind, payload = peer.frame()
+            while kind != TEXT:  # the answer to the ping
+                kind, payload = peer.frame()
+            command = payload.decode()
+        peer.until_closed()
+
+
+def refusing(peer):
+    peer.accept()
+    peer.send(frame(TEXT, f"-1#{echoes()}".encode()), frame(CLOSE, (1008).to_bytes(2, "big") + CANARY.encode()))
+    peer.until_closed()
+
+
+def no_handshake(peer):
+    peer.read_head()
+    peer.send(f"HTTP/1.1 403 {CANARY}\r\nServer: {CANARY}\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+def no_http(peer):
+    peer.read_head()
+    peer.send(f"{echoes()}\r\n\r\n".encode())
+
+
+def grant(body):
+    headers = (
+        f"Server: {echoes()}".encode(),
+        f"Location: http://h/?token={quote(CANARY)}".encode(),
+        f"X-{CANARY}: {CANARY}".encode(),
+    )
+    return reply(200, body.encode(), *headers)
+
+
+@pytest.mark.parametrize("script", [echoing, refusing, no_handshake, no_http])
+@pytest.mark.parametrize("with_json", [False, True])
+def test_the_token_is_nowhere_whoever_repeats_it(script, with_json, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("JVQ_FAST_TOKEN", CANARY)
+    with ScriptServer(script) as server:
+        body = json.dumps({"code": "0", "server": f"{server.ws}/{CANARY}?token={CANARY}", "message": echoes()})
+        with ScriptServer(grant(body)) as service:
+            status = main([
+                "doctor", "--allocation", service.http, "--seconds", "0.3", "--output", str(tmp_path / "out"),
+                "--second-allocation", *(["--json"] if with_json else []),
+            ])  # fmt: skip
+    assert status == 1
+    said = capfd.readouterr()
+    check_no_token(tmp_path / "out", said.out, said.err)
+    if script is echoing:
+        facts = json.loads((tmp_path / "out" / "doctor.json").read_text())
+        assert facts["counters"]["messages"] == 9  # all of it was there to be found
+        assert len(facts["texts"]) >= 7
+        assert "***" in said.out
+        kept = [entry for entry in entries(tmp_path / "out" / "doctor.jvq") if entry.kind == MESSAGE]
+        assert [zlib.decompress(entry.payload, -15) for entry in kept] == [b"lv2_600519=10:00:00.000,7,1.00,100"]
+        assert "8 messages held the token" in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    "body", [json.dumps({"code": 7, "message": " ".join(spelled(CANARY))}), " ".join(spelled(CANARY)), CANARY * 100]
+)
+def test_the_token_is_nowhere_in_a_refusal(body, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("JVQ_FAST_TOKEN", CANARY)
+    with ScriptServer(grant(body)) as service:
+        assert main(["doctor", "--allocation", service.http, "--output", str(tmp_path / "out")]) == 1
+    said = capfd.readouterr()
+    check_no_token(tmp_path / "out", said.out, said.err)
+    assert "***" in said.out
+
+
+def entries(path):
+    with path.open("rb") as file:
+        return list(Reader(file, str(path)))
+
+
+def check_no_token(folder, *texts):
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(files) == {"doctor.txt", "doctor.json", "doctor.jvq"}
+    for text in (*texts, *(content.decode("utf-8", "replace") for content in files.values())):
+        assert not holds_token(text)
+    json.loads(files["doctor.json"])
+    for entry in entries(folder / "doctor.jvq"):
+        with contextlib.suppress(zlib.error):
+            stream = zlib.decompressobj(-15)
+            inflated = stream.decompress(entry.payload)
+            assert not holds_token(inflated.decode("utf-8", "replace"))
+
+
+def test_a_walk_shows_no_token_of_its_plan():
+    walked = examine(**QUICK, token=CANARY)
+    assert not holds_token(repr(walked))
+
+
+# --- hours
+
+
+@pytest.mark.parametrize(
+    ("at", "expected", "said"),
+    [
+        ("2026-11-23 10:00", True, "continuous"),
+        ("2026-11-23 14:59", False, "on 2026-11-24 at 09:30"),
+        ("2026-11-23 12:00", False, "today at 13:00"),
+        ("2026-11-23 09:20", False, "today at 09:30"),
+        ("2026-11-23 20:00", False, "on 2026-11-24 at 09:30"),
+        ("2026-11-21 10:00", False, "on 2026-11-23 at 09:30"),
+        ("2026-10-01 10:00", False, "on 2026-10-08 at 09:30"),
+        ("2031-11-24 10:00", False, "holidays of this year are not known"),
+    ],
+)
+def test_the_hours_are_those_of_the_exchanges(at, expected, said):
+    moment = dt.datetime.fromisoformat(at).replace(tzinfo=CHINA)
+    found = hours(int(moment.timestamp() * 1e9), real_time=True)
+    assert found.data_expected is expected
+    assert said in found.text
+    assert hours(int(moment.timestamp() * 1e9), real_time=False).data_expected
+
+
+def test_ages_are_reckoned_in_shanghai_and_across_midnight():
+    def least(recv, *times):
+        rows = "\n".join(f"lv2_600519={each},{number},1.00,100" for number, each in enumerate(times))
+        return look([Message(recv, True, deflate(rows))], 0, real_time=True).least_age
+
+    noon = int(dt.datetime(2026, 11, 23, 10, 0, 0, 500_000, CHINA).timestamp() * 1e9)
+    assert least(noon, "10:00:00.300", "09:59:59.000") == pytest.approx(0.2)
+    assert least(noon, "10:00:01.000") == pytest.approx(-0.5)
+    assert least(noon, "08:00:00.000") is None
+    midnight = int(dt.datetime(2026, 11, 24, 0, 0, 1, 0, CHINA).timestamp() * 1e9)
+    assert least(midnight, "23:59:59.500") == pytest.approx(1.5)
+
+
+def test_a_stale_first_push_is_seen(monkeypatch):
+    monkeypatch.setattr(walking, "hours", lambda now, real_time: Hours(True, "a test"))
+    for seconds, judgement in ((3600, "confirmed"), (2, "refuted")):
+
+        def script(peer, seconds=seconds):
+            now = dt.datetime.now(CHINA) - dt.timedelta(seconds=seconds)
+            peer.accept()
+            peer.text()
+            peer.send(binary("lv1_600519=" + ",".join([f"{now:%H:%M:%S}", "x", *["1.00"] * 24])))
+            peer.until_closed()
+
+        with ScriptServer(script) as server:
+            walked = examine(server=parse_server(server.ws), **QUICK, clock="exchange", subscriptions=("lv1_600519",))
+        assert judged(walked)["stale-first-push"] == judgement
+
+
+# --- blocks
+
+
+@pytest.mark.parametrize("kind", ["stored", "fixed", "dynamic"])
+@pytest.mark.parametrize("size", [0, 1, 100, 5000, 70000])
+def test_blocks_are_told_apart(kind, size):
+    text = bytes(str(list(range(size))), "ascii")[:size]
+    assert set(blocks.kinds(deflate_as(kind, 6)(text), 1 << 20)) == {kind}
+
+
+def test_several_blocks_are_walked_through():
+    text = bytes(str(list(range(2000))), "ascii")
+    assert blocks.kinds(deflate_as("flushed", 6)(text)) == ["dynamic", "stored", "dynamic", "stored", "stored"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x07", b"\xff" * 100, deflate("x" * 1000 + "y")[:-2], b"\x05" + bytes(50)])
+def test_what_is_no_stream_has_no_blocks(data):
+    with pytest.raises(ValueError):
+        blocks.kinds(data)
+
+
+# --- the command
+
+
+def test_the_command_tries_a_simulator_and_writes_what_it_found(tmp_path):
+    folder = tmp_path / "out"
+    before = os.umask(0)
+    try:
+        with Command("doctor", "--sim", "--seconds", "1.5", "--output", str(folder), "--json") as command:
+            assert command.end() == 0, command.errors()
+            said = command.errors()
+    finally:
+        os.umask(before)
+    names = ["doctor.json", "doctor.jvq", "doctor.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert all(str(folder / name) in said for name in names)
+    facts = json.loads("\n".join(command.lines))
+    assert facts == json.loads((folder / "doctor.json").read_text())
+    assert facts["ok"] is True
+    text = (folder / "doctor.txt").read_text()
+    for word in ("STEPS", "0#添加成功:6", "贵州茅台", "confirmed empty-levels", "All that is needed works"):
+        assert word in text
+    decoder = jvq.Decoder(clock="always")
+    jvq.replay(folder / "doctor.jvq", decoder)
+    assert {name: decoder.stats()[name] for name in ("trades", "quotes", "depths", "bad")} == {
+        name: facts["counters"][name] for name in ("trades", "quotes", "depths", "bad")
+    }
+
+
+def test_it_overwrites_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JVQ_FAST_TOKEN", TOKEN)
+    (tmp_path / "doctor.json").write_text("mine")
+    assert main(["doctor", "--server", "ws://127.0.0.1:9", "--output", str(tmp_path)]) == 1
+    assert "exists, and is left as it is" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["doctor.json"]
+    assert (tmp_path / "doctor.json").read_text() == "mine"
+    (tmp_path / "doctor.json").unlink()
+    (tmp_path / "doctor.txt").symlink_to(tmp_path / "elsewhere")
+    assert main(["doctor", "--server", "ws://127.0.0.1:9", "--output", str(tmp_path)]) == 1
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_failed_walk_is_written_too(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JVQ_FAST_TOKEN", TOKEN)
+    assert main(["doctor", "--server", "ws://127.0.0.1:9", "--output", str(tmp_path / "out")]) == 1
+    assert "FAILED   connection" in (tmp_path / "out" / "doctor.txt").read_text()
+    assert entries(tmp_path / "out" / "doctor.jvq") == []
+    assert "NOT WELL: connection" in capsys.readouterr().out
+
+
+def test_a_directory_that_can_not_be_made_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JVQ_FAST_TOKEN", TOKEN)
+    (tmp_path / "file").write_text("")
+    assert main(["doctor", "--server", "ws://127.0.0.1:9", "--output", str(tmp_path / "file" / "x")]) == 1
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["lv3_600519"], "lv3_600519"),
+        (["--server", "ftp://x"], "ftp://x"),
+        (["--allocation", "what ever"], "what ever"),
+        (["--trading-day", "today"], "today"),
+        (["--sim", "--token", "0" * 32], "--sim"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(arguments, named, capsys, monkeypatch):
+    monkeypatch.setenv("JVQ_FAST_TOKEN", TOKEN)
+    assert main(["doctor", *arguments]) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_without_a_token_it_says_how_to_give_one(capsys):
+    assert main(["doctor"]) == 2
+    assert "no token" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_with_the_report():
+    with Command("doctor", "--sim", "--seconds", "600") as command:
+        deadline = time.monotonic() + WAIT
+        while "listening" not in command.errors():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+        command.interrupt()
+        assert command.end() == 0, command.errors()
+    assert any(line.startswith("  ok       decoding") for line in command.lines)
