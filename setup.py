@@ -2,6 +2,7 @@
 
 JVQ_FAST_DEBUG=1     safety checks of Cython on, C assertions on, -O1 -g
 JVQ_FAST_SANITIZE=1  address and undefined-behaviour sanitizers in our extensions, checks as in a release
+JVQ_FAST_FUZZ=1      tells a fuzzer which branches are taken and what is compared (tests/fuzz), checks as in a release
 
 Each variant has its own build directory, so that no build takes objects of another.
 """
@@ -21,6 +22,8 @@ VARIANT = (
     if os.environ.get("JVQ_FAST_DEBUG") == "1"
     else "sanitize"
     if os.environ.get("JVQ_FAST_SANITIZE") == "1"
+    else "fuzz"
+    if os.environ.get("JVQ_FAST_FUZZ") == "1"
     else "release"
 )
 CHECKED = VARIANT == "debug"
@@ -60,6 +63,11 @@ elif VARIANT == "sanitize":
         "-fno-wrapv",  # CPython's own flag, which would hide signed overflow
     ]
     LINK += ["-fsanitize=address,undefined"]
+elif VARIANT == "fuzz":
+    COMPILE += ["-O1", "-g", "-UNDEBUG"]
+# What tells the fuzzer must not be told of itself.
+TOLD = ["-fsanitize-coverage=trace-pc,trace-cmp"]
+TELLER = ["tests/fuzz/coverage.c"] if VARIANT == "fuzz" else []
 
 # For the kernels only: what Cython writes is not ours to mend, and is compiled without warnings.
 WARNINGS = [
@@ -79,7 +87,7 @@ WARNINGS = [
 # Every C and .pxd file counts for every extension: a change of a shared header must never leave a stale object.
 DEPENDS = [
     str(path)
-    for pattern in ("jvq_fast/include/*.h", "src/*.c", "jvq_fast/*.pxd")
+    for pattern in ("jvq_fast/include/*.h", "src/*.c", "jvq_fast/*.pxd", *TELLER)
     for path in sorted(Path().glob(pattern))
 ]
 
@@ -87,7 +95,7 @@ DEPENDS = [
 def extension(name: str, *sources: str, libraries: tuple[str, ...] = ()) -> Extension:
     return Extension(
         f"jvq_fast.{name}",
-        [f"src/{source}" for source in sources],
+        [*(f"src/{source}" for source in sources), *TELLER],
         include_dirs=["jvq_fast/include"],
         libraries=list(libraries),
         depends=DEPENDS,
@@ -115,7 +123,7 @@ class BuildExtensions(build_ext):
 
         self.picows_version, self.picows_pxd = installed_picows()
         # What no file's time shows; left unnoticed, objects of another picows would get this one's hash.
-        settings = repr((self.picows_pxd, Cython.__version__, np.__version__, DIRECTIVES, COMPILE, LINK))
+        settings = repr((self.picows_pxd, Cython.__version__, np.__version__, DIRECTIVES, COMPILE, LINK, TOLD))
         stamp = Path(self.build_temp, "settings")
         if not stamp.exists() or stamp.read_text() != settings:
             self.force = True
@@ -128,23 +136,26 @@ class BuildExtensions(build_ext):
                 force=self.force,
                 quiet=True,
             )[0].sources[0]
-        self.warn_about_our_c()
+        self.set_flags_by_file()
         super().build_extensions()
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.write_text(settings)
 
-    def warn_about_our_c(self) -> None:
+    def set_flags_by_file(self) -> None:
         compile_one = getattr(self.compiler, "_compile", None)
         if compile_one is None or self.compiler.compiler_type != "unix":
             return
 
-        def compile_with_warnings(obj, src, ext, cc_args, extra_postargs, pp_opts):
+        def compile_with_flags(obj, src, ext, cc_args, extra_postargs, pp_opts):
             ours = Path(src).parent == Path("src")
-            compile_one(obj, src, ext, cc_args, [*extra_postargs, *(WARNINGS if ours else ["-w"])], pp_opts)
+            told = TOLD if VARIANT == "fuzz" and src not in TELLER else []
+            compile_one(obj, src, ext, cc_args, [*extra_postargs, *told, *(WARNINGS if ours else ["-w"])], pp_opts)
 
-        self.compiler._compile = compile_with_warnings
+        self.compiler._compile = compile_with_flags
 
     def run(self) -> None:
+        if TELLER:
+            self.parallel = False  # all extensions link the same object
         super().run()
         target = Path(self.built_with())
         target.parent.mkdir(parents=True, exist_ok=True)

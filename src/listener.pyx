@@ -258,8 +258,10 @@ cdef class Listener(WSListener):
                 if self.decoder.timer is not None:
                     self.decoder.timer.begin_read(self.read_ns, True)
                 # At an illegal frame picows closes, yet hands on what arrives until it has disconnected. The good frame
-                # before the illegal one comes afterwards too, but that one is the last of its read.
-                if not frame.last_in_buffer and (<object>transport).is_close_frame_sent:
+                # before the illegal one comes afterwards too, but that one is the last of its read, and the head of the
+                # illegal one stands behind it.
+                if ((not frame.last_in_buffer or frame.tail_size < 2)
+                        and (<object>transport).is_close_frame_sent):
                     self.closing = True
                     return
             if frame.payload_size > self.max_message:
