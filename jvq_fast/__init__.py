@@ -25,6 +25,7 @@ from jvq_fast.errors import (
     NotConnectedError,
     RequestTimeoutError,
     ServerError,
+    StatusError,
 )
 from jvq_fast.events import Gap, Lag, Stale, State
 from jvq_fast.feed import Feed
@@ -63,6 +64,7 @@ __all__ = [
     "ServerError",
     "Stale",
     "State",
+    "StatusError",
     "__version__",
     "get_include",
     "replay",

@@ -16,6 +16,7 @@ __all__ = [
     "NotConnectedError",
     "RequestTimeoutError",
     "ServerError",
+    "StatusError",
 ]
 
 
@@ -102,6 +103,10 @@ class RequestTimeoutError(JvqError, TimeoutError):
 
 class CaptureError(JvqError):
     """A capture file can't be used: not a capture, another market or version, in use, or not writable."""
+
+
+class StatusError(JvqError):
+    """A status socket can't be made, or a feed's can't be read; the message says why and what to do."""
 
 
 class CaptureWarning(UserWarning):

@@ -23,10 +23,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from jvq_fast.errors import JvqError
+from jvq_fast.errors import StatusError
 from jvq_fast.redact import redact
 
-__all__ = ["StatusError", "StatusSocket", "directory", "feeds", "read_status"]
+__all__ = ["StatusSocket", "directory", "feeds", "read_status"]
 
 _NAME = "jvq_fast"
 _SUFFIX = ".sock"
@@ -38,10 +38,6 @@ _OTHERS = 0o077
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 _numbers = itertools.count(1)
-
-
-class StatusError(JvqError):
-    """A status socket can't be made, or a feed's can't be read; the message says why and what to do."""
 
 
 class StatusSocket:

@@ -20,6 +20,8 @@ from jvq_fast import capture
 from mortal import BOARD
 from ws_script import BINARY, CONTINUATION, PING, TOKEN, Peer, ScriptServer, deflate, frame, trade
 
+pytestmark = pytest.mark.release_only
+
 WAIT = 30
 MORTAL = Path(__file__).with_name("mortal.py")
 # The lives of three files, each ended by a kill; a later one begins with what the one before left behind.

@@ -21,7 +21,7 @@ from commands import Command
 from jvq_fast import status
 from jvq_fast.cli import main
 from jvq_fast.redact import Secret
-from jvq_fast.status import StatusError, StatusSocket, read_status
+from jvq_fast.status import StatusSocket, read_status
 
 WAIT = 20.0
 COUNTERS = {"state": "live", "records": 1234567, "bad": 0, "gaps": 2, "lag_network_p50": 0.25, "subscriptions": 3}

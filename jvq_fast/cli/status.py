@@ -13,7 +13,7 @@ from jvq_fast import status
 from jvq_fast.cli import text
 from jvq_fast.cli.interrupt import Interrupt
 from jvq_fast.cli.options import seconds
-from jvq_fast.status import StatusError
+from jvq_fast.errors import StatusError
 
 __all__ = ["add_arguments", "run"]
 

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--server", metavar="URL", help="connect to this server, such as ws://1.2.3.4:21966")
     add_trading_day(parser)
     parser.add_argument("--capture", metavar="FILE", help="record what arrives, for `jvq-fast replay`")
+    parser.add_argument("--status", action="store_true", help="let `jvq-fast status` read the counters meanwhile")
     add_seconds(parser)
     parser.add_argument("--json", action="store_true", help="print all counters as a JSON object, as the last line")
 
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         trading_day=options.trading_day,
         clock=options.clock,
         capture=options.capture,
+        status=options.status or None,
         history=_HISTORY,
     )
     with Interrupt() as interrupt, screen() as show:
