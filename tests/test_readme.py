@@ -25,7 +25,7 @@ from simulator import ROOT, TOKEN, Simulator
 pytestmark = pytest.mark.release_only
 
 PAGES = ("README.md", "README.zh-CN.md")
-DOCS = ("behaviour.md", "counters.md", "performance.md", "records.md", "simulator.md")
+DOCS = ("behaviour.md", "counters.md", "doctor.md", "performance.md", "records.md", "simulator.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RECORDS = 300
 
