@@ -20,8 +20,10 @@ import jvq_fast as jvq
 from commands import Command
 from jvq_fast import status
 from jvq_fast.cli import main
+from jvq_fast.errors import StatusError
 from jvq_fast.redact import Secret
 from jvq_fast.status import StatusSocket, read_status
+from ws_script import ScriptServer, binary, serve, trade
 
 WAIT = 20.0
 COUNTERS = {"state": "live", "records": 1234567, "bad": 0, "gaps": 2, "lag_network_p50": 0.25, "subscriptions": 3}
@@ -175,6 +177,26 @@ def test_it_answers_while_a_handler_holds_the_feed_up(place):
         finally:
             release.set()
             feed.join(WAIT)
+
+
+def test_a_feed_answers_while_its_handler_holds_it_up_and_no_longer_than_it_runs(place):
+    held, release = threading.Event(), threading.Event()
+    with ScriptServer(serve(binary(trade(1)))) as server:
+        feed = jvq.Feed("0" * 32, "lv2_600519", server=server.ws, clock="always", status=place / "feed.sock")
+
+        @feed.on_trades
+        def hold(code, trades):
+            held.set()
+            release.wait(WAIT)
+
+        with feed:
+            try:
+                assert held.wait(WAIT)
+                found = read_status(place / "feed.sock")
+            finally:
+                release.set()
+    assert (found["trades"], found["subscriptions"], found["connected"], found["pid"]) == (1, 1, 1, os.getpid())
+    assert list(place.iterdir()) == []
 
 
 # --- where it is

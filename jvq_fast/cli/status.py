@@ -27,7 +27,7 @@ _TOPICS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "connection",
         (
             "state", "connected", "server", "loop", "subscriptions", "connects", "reconnects", "disconnects",
-            "connect_failures", "allocations", "refusals", "evictions", "answers_ping", "pings", "pongs", "probes",
+            "connect_failures", "allocations", "refusals", "evictions", "answers", "pings", "pongs", "probes",
             "frames", "texts", "fragments",
         ),
     ),
@@ -36,7 +36,7 @@ _TOPICS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "bad", "inflate_t", "inflate_c", "gaps", "stale", "server_errors", "callback_errors", "capture_lost",
             "duplicates", "maybe_duplicate", "order_unsure", "empty_field", "id_text", "no_date", "no_price",
-            "tape_only", "storage_late",
+            "tape_only", "storage_late", "lags",
         ),
     ),
     (
@@ -46,7 +46,7 @@ _TOPICS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "repeats", "codes", "lv1_order", "lv10_order", "capture_messages",
         ),
     ),
-    ("lag", ("lag", "backlog", "skew", "callback")),
+    ("lag", ("lag", "backlog", "clock", "decode_seconds", "callback_seconds")),
 )  # fmt: skip
 _SHOWN = ("connection", "records", "lag", "faults")
 
