@@ -514,6 +514,11 @@ class _Walker:
             counts += f"; none of {', '.join(silent[:8])}"
         if not missing:
             self._note("data", "ok", f"records: {counts}")
+        elif self._is_cancelled():
+            self._note(
+                "data", "open", f"records: {counts}; interrupted",
+                "it was not waited for what had not come yet", "run it again, to its end",
+            )  # fmt: skip
         elif not walk.hours.data_expected:
             self._note(
                 "data", "open", f"records: {counts}; {walk.hours.text}",
