@@ -652,9 +652,11 @@ def hit(sim: Simulator, kind: str, names: str = NAMES, **parameters: Any) -> lis
         for _ in range(5):
             wire.until(lambda first, payload: first == 0x82)
         sim.clear()
-        sent = finish_any(sim, wire)
+        finish_any(sim, wire)
+    sim.wait(lambda stats: not any(each["open"] for each in stats["connections"]))
+    sent = sim.sent(wire.id)  # with what was to come later still
     faulty = [each for each in sent if each.fault]
-    assert {each.fault for each in faulty} == {kind}
+    assert {each.fault for each in faulty} in ({kind}, {kind, "closed"})
     stats = next(each for each in sim.stats()["connections"] if each["id"] == wire.id)
     for mark, count in stats["faulty"].items():
         assert count == sum(each.mark == mark for each in sent)
@@ -662,14 +664,12 @@ def hit(sim: Simulator, kind: str, names: str = NAMES, **parameters: Any) -> lis
     return sent
 
 
-def finish_any(sim: Simulator, wire: Wire) -> list[Sent]:
+def finish_any(sim: Simulator, wire: Wire) -> None:
     """As ``finish``, where records that can't be read are still text on the wire."""
     wire.send("all=")
     wire.until(lambda first, payload: first == 0x81 and payload.decode().startswith("0#订阅成功:0"))
     wire.drain()
-    sent = sim.sent(wire.id)
-    assert received(wire) == [(each.name, each.text) for each in sent if each.mark != "missing"]
-    return sent
+    assert received(wire) == [(each.name, each.text) for each in sim.sent(wire.id) if each.mark != "missing"]
 
 
 WIDTHS = {"lv1": 26, "lv2": 4, "lv10": 46}
@@ -763,12 +763,14 @@ def test_all_of_these_at_once_and_the_books_are_right(sim: Simulator, seed: int)
     with Peer(sim.url()) as peer:
         peer.send(f"all={NAMES},{QUOTES}")
         number = newest(sim)
-        frames = []
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                frames.append(peer.socket.recv(timeout=10))
-                if len(frames) == 400:
-                    sim.fault("reset", connection=number)
+        frames: list[str | bytes] = [peer.socket.recv(timeout=10) for _ in range(300)]
+        while {each["kind"] for each in sim.faults()["happened"] if each["connection"] == number} < set(kinds):
+            frames += [peer.socket.recv(timeout=10) for _ in range(100)]
+            assert len(frames) < 20_000
+        sim.clear()
+        peer.send("all=")
+        while frames[-1] != "0#订阅成功:0":
+            frames.append(peer.socket.recv(timeout=10))
         payloads = [frame for frame in frames if isinstance(frame, bytes)]
     sim.wait(lambda stats: not any(each["open"] for each in stats["connections"]))
     sent = sim.sent(number)
@@ -786,9 +788,7 @@ def test_all_of_these_at_once_and_the_books_are_right(sim: Simulator, seed: int)
             rows = (row.partition("=") for row in text.split("\n") if row)
             got += [[(name, text) for name, _, texts in rows for text in texts.split("|")]] if inflate.eof else []
     assert got == [message for message in expected if message]
-    happened = {each["kind"] for each in sim.faults()["happened"] if each["connection"] == number}
-    assert happened == {*kinds, "reset"}
-    assert len(got) > 200
+    assert len(got) > 100
 
 
 # What is said of them
