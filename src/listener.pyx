@@ -279,6 +279,8 @@ cdef class Listener(WSListener):
 
     cpdef on_ws_disconnected(self, WSTransport transport):
         self.closing = True
+        if self.decoder.timer is not None:
+            self.decoder.timer.abandon_read()
         self.owner.closed()
 
     def _die(self, transport, error):

@@ -200,7 +200,8 @@ cdef class Meter:
         where, self.slowest_where = self.slowest_where, ""
         self.last = Interval(
             self.start * NS, now * NS, self.called_ns * NS, self.decoded_ns * NS, self.calls,
-            self.network * NS if self.network_read else None, self.network_read * NS, self.worst_dispatch * NS, self.worst_dispatch_callbacks * NS, self.worst_own * NS,
+            self.network * NS if self.network_read else None, self.network_read * NS, self.worst_dispatch * NS,
+            self.worst_dispatch_callbacks * NS, self.worst_own * NS,
             self.slowest * NS, where, name_of(handler), code or "",
         )
         self.start = now
@@ -218,7 +219,8 @@ cdef class Meter:
         network = next((each for each in self.excesses if each.count), self.excesses[0])
         last = self.last
         stats = {}
-        for name, histogram, latest in (("network", network, last.network or 0.0), ("dispatch", self.dispatch, last.dispatch),
+        for name, histogram, latest in (("network", network, last.network or 0.0),
+                                        ("dispatch", self.dispatch, last.dispatch),
                                         ("callback", self.callbacks, last.slowest)):
             stats[f"lag_{name}_p50_us"] = microseconds(histogram.percentile(50))
             stats[f"lag_{name}_p99_us"] = microseconds(histogram.percentile(99))
@@ -297,6 +299,10 @@ cdef class Meter:
         if self.is_unaccounted:
             self.account()
         self.is_reading = False
+
+    cdef void abandon_read(self) noexcept:
+        """The connection is gone, and the last read perhaps not ended."""
+        self.is_reading = self.is_unaccounted = False
 
     cdef void account(self) noexcept:
         """All since ``mark`` was decoding."""

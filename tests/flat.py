@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jvq_fast as jvq
+from jvq_fast.meter import Meter
 
 RECV = 1_795_400_000_000_000_000
 DAY = "2026-11-23"
@@ -70,13 +71,15 @@ def count_calls() -> dict[str, int]:
     library = ctypes.CDLL(None)
     counting = ctypes.c_int.in_dll(library, "counting")
     calls = ctypes.c_int.in_dll(library, "calls")
-    decoder = jvq.Decoder(trading_day=DAY)
-    decode = decoder.decode
+    decoder, metered = (jvq.Decoder(trading_day=DAY, clock="always") for _ in range(2))
+    meter = metered.meter = Meter()
     payloads = mixed("600519") + mixed("000001")
     # Past the histories' move to the front, and the tapes' wrap.
-    for _ in range(1500):
-        for payload in payloads:
-            decode(payload, RECV)
+    for each in (decoder, metered):
+        for _ in range(1500):
+            for payload in payloads:
+                each.decode(payload, RECV)
+    before = meter.network["trades"].count
     loop = payloads * 200
 
     def measure(run: Callable[[bytes, int], object]) -> int:
@@ -94,11 +97,13 @@ def count_calls() -> dict[str, int]:
         bytearray(4096)
 
     return {
-        "decode": measure(decode),
+        "decode": measure(decoder.decode),
+        "metered": measure(metered.decode),
+        "delays": meter.network["trades"].count - before,
         "nothing": measure(operator.is_),
         "allocating": measure(allocating),
         "messages": len(loop),
-        "records": sum(decode(payload, RECV) for payload in payloads),
+        "records": sum(decoder.decode(payload, RECV) for payload in payloads),
     }
 
 

@@ -46,6 +46,8 @@ def test_decode_calls_no_allocator_once_levels_and_codes_are_known(child, counte
     assert counted["nothing"] == 0, "the loop itself allocates"
     assert counted["records"] > 0
     assert counted["decode"] == 0
+    assert counted["delays"] > 0, "the meter measured nothing"
+    assert counted["metered"] == 0
 
 
 def test_memory_is_flat_over_ten_million_records(child):

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import socket
+import time
 from typing import Any
 
 import hypothesis
@@ -14,6 +15,7 @@ from jvq_fast.allocation import ServerAddress
 from jvq_fast.connection import Connection
 from jvq_fast.decoder import Decoder
 from jvq_fast.listener import Listener, Tap
+from jvq_fast.meter import Meter
 from jvq_fast.redact import Secret
 from ws_script import (
     BINARY,
@@ -38,8 +40,12 @@ TIMEOUT = 20
 class Session:
     """Owner of a listener: connects it, keeps what it is told, waits for its end."""
 
-    def __init__(self, script: Script, tap: Tap | None = None, **settings: Any) -> None:
+    def __init__(
+        self, script: Script, tap: Tap | None = None, meter: Meter | None = None, pause: float = 0.0, **settings: Any
+    ) -> None:
+        """`pause`: what a second handler of trades takes, in seconds."""
         self.decoder = Decoder(capacity=4096, trading_day="2026-11-23")
+        self.decoder.meter = meter
         self.batches: list[int] = []
         self.rows: list[list[int]] = []
         self.texts: list[str] = []
@@ -47,6 +53,8 @@ class Session:
         self.endings = 0
         self.decoder.on_batch = self.batches.append
         self.decoder.on_trades = lambda code, trades: self.rows.append(trades["id"].tolist())
+        if pause:
+            self.decoder.on_trades = (*self.decoder.on_trades, lambda code, trades: time.sleep(pause))
         self.decoder.on_error = lambda error, where: self.errors.append(where)
         self.sent: list[tuple[int, bytes]] = []
         self.listener = Listener(self.decoder, self, tap, **settings)
@@ -162,6 +170,39 @@ def test_a_read_without_market_data_is_no_batch() -> None:
     assert session.batches == []
     assert session.texts == ["0#ok"]
     assert session.listener.message_ns == 0
+
+
+def test_a_message_waits_for_the_handlers_before_it_in_its_read() -> None:
+    meter = Meter()
+    session = Session(send_and_leave(binary(trade(1)) + binary(trade(2)) + binary(trade(3))), meter=meter, pause=0.05)
+    assert session.ids == [1, 2, 3]
+    assert session.batches == [3]
+    interval = meter.take()
+    assert meter.dispatch.count == 3
+    assert interval.calls == 2 * 3 + 1
+    assert 0.15 <= interval.callbacks <= interval.end - interval.start
+    assert 0.1 <= interval.dispatch_callbacks <= interval.dispatch
+    assert interval.dispatch_own <= interval.dispatch - 0.05
+    assert 0 < interval.decode < interval.end - interval.start - interval.callbacks
+
+
+def test_time_between_reads_is_nobodys() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        for number in range(4):
+            peer.send(binary(trade(number)), frame(TEXT, b"0#"), frame(PING))
+            peer.frame()
+            time.sleep(0.1)
+        peer.sock.shutdown(socket.SHUT_WR)
+        peer.until_closed()
+
+    meter = Meter()
+    session = Session(script, meter=meter)
+    assert session.ids == [0, 1, 2, 3]
+    assert session.texts == ["0#"] * 4
+    interval = meter.take()
+    assert interval.end - interval.start > 0.4
+    assert interval.decode + interval.callbacks < 0.2
 
 
 def test_frames_that_come_with_the_handshake_are_taken() -> None:

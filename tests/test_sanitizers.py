@@ -19,6 +19,7 @@ SUITES = (
     "test_hostile.py",
     "test_resume.py",
     "test_listener.py",
+    "test_meter.py",
 )
 
 

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import jvq_fast as jvq
+from jvq_fast.events import Lag
+from jvq_fast.lag import Judge
+from jvq_fast.meter import Meter
 
 Records = NDArray[np.void]
 
@@ -42,6 +45,11 @@ assert_type((cursor, lost), tuple[int, int])
 assert_type(decoder.names, Mapping[str, str])
 assert_type(decoder.stats(), dict[str, int | str])
 assert_type(decoder.nbytes, int)
+decoder.meter = meter = Meter()
+assert_type(meter.skew, float | None)
+assert_type(meter.dispatch.percentile(99), float)
+assert_type(meter.network["trades"].buckets(), list[tuple[float, int]])
+assert_type(Judge(max_network_lag=1.0).look(meter.take(), lateness=0.1), list[Lag])
 assert_type(jvq.TRADE, np.dtype[np.void])
 assert_type(jvq.Flag.STALE | jvq.Flag.REPEAT, jvq.Flag)
 
