@@ -56,7 +56,7 @@ class Soaked:
     def __init__(self, folder: Path, subscriptions: list[str], allocation: str, patience: float) -> None:
         settings = {**SETTINGS, "stale_snapshots": patience, "stale_trades": patience}
         task = {"folder": str(folder), "subscriptions": subscriptions, "allocation": allocation, "settings": settings}
-        self._errors = (folder / "stderr").open("w+")
+        self._errors = (folder / "stderr").open("w")
         self.process = subprocess.Popen(
             [sys.executable, str(SOAKED), json.dumps(task)],
             stdin=subprocess.PIPE,
@@ -77,8 +77,7 @@ class Soaked:
         watchdog.start()
         line = self.process.stdout.readline()
         watchdog.cancel()
-        self._errors.seek(0)
-        assert line, self._errors.read()
+        assert line, self.errors()
         return dict(json.loads(line))
 
     def end(self) -> dict[str, Any]:
@@ -87,10 +86,11 @@ class Soaked:
         self.process.stdin.close()
         answer = self._answer()
         assert self.process.wait(60) == 0
-        self._errors.seek(0)
-        errors = self._errors.read()
-        assert "Traceback" not in errors, errors
+        assert "Traceback" not in self.errors(), self.errors()
         return answer
+
+    def errors(self) -> str:
+        return Path(self._errors.name).read_text()
 
     def close(self) -> None:
         self.process.kill()
