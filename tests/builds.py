@@ -16,7 +16,7 @@ SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 def build(variant: str) -> Path:
     """Build ``debug`` or ``sanitize`` (what is built already stays), returning the folder to import from."""
     done = subprocess.run(
-        [sys.executable, "setup.py", "build", "-j2"],
+        [sys.executable, "setup.py", "build_py", "--force", "build", "-j2"],
         cwd=ROOT,
         env={**os.environ, f"JVQ_FAST_{variant.upper()}": "1"},
         stdin=subprocess.DEVNULL,
