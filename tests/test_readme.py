@@ -25,7 +25,7 @@ from simulator import ROOT, TOKEN, Simulator
 pytestmark = pytest.mark.release_only
 
 PAGES = ("README.md", "README.zh-CN.md")
-DOCS = ("behaviour.md", "counters.md", "doctor.md", "performance.md", "records.md", "simulator.md")
+DOCS = ("autobahn.md", "behaviour.md", "counters.md", "doctor.md", "performance.md", "records.md", "simulator.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RECORDS = 300
 
@@ -120,7 +120,7 @@ def test_a_piece_runs_with_the_feed_of_the_first_program(english, surroundings, 
 
 def test_the_commands_exist(root, readme):
     targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))
-    known = {"make", "jvq-fast", "python", "pip", "sudo", "export"}
+    known = {"make", "jvq-fast", "python", "pip", "sudo", "export", "curl"}
     pages = [readme["README.md"], *((root / "docs" / name).read_text(encoding="utf-8") for name in DOCS)]
     seen = Counter()
     for line in "".join(code for page in pages for code in blocks(page, "sh")).splitlines():
