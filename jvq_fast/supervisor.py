@@ -270,7 +270,6 @@ class Supervisor:
             await self._pause(self._last_allocation + settings.allocation_interval - time.monotonic())
         if self._stop.is_set():
             return None
-        self._last_allocation = time.monotonic()
         self.counters["allocations"] += 1
         timeout = settings.allocation_timeout
         ask = partial(_find_server, settings.token, settings.market, settings.service, timeout)
@@ -286,6 +285,8 @@ class Supervisor:
         finally:
             asking.cancel()
             stopped.cancel()
+            # From the end of the attempt: the service counts from when a request reaches it.
+            self._last_allocation = time.monotonic()
         raise AllocationError(f"the allocation service did not reply within {timeout:g} s")
 
     async def _follow(self, connection: Connection) -> tuple[_Session | None, str]:
