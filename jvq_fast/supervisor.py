@@ -341,6 +341,7 @@ class Supervisor:
         now = asyncio.get_running_loop().time()
         self.session = _Session(connection, now, self._wall_ns())
         self._staleness.opened(now, self._records())
+        self._meter.take()  # the wait before is no interval; the first records may come before anybody looks
         if self.tap is not None:
             self.tap.connect(again)
         if again:
@@ -401,7 +402,6 @@ class Supervisor:
 
     async def _watch(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
-        self._meter.take()
         while True:
             self._judge_lag(connection, await self._sleep(self._look_every))
             session = self.session
