@@ -213,9 +213,7 @@ def fragments(payload: bytes, values: Values, dice: random.Random, memory: Memor
     parts = [payload[begin:end] for begin, end in zip([0, *ends], [*ends, len(payload)], strict=True)]
     pings = b"".join(frame(PING, bytes([number % 256])) for number in range(values["pings"]))
     last = len(parts) - 1
-    frames = [
-        frame(CONTINUATION if number else BINARY, part, fin=number == last) for number, part in enumerate(parts)
-    ]
+    frames = [frame(CONTINUATION if number else BINARY, part, fin=number == last) for number, part in enumerate(parts)]
     return Frames([pings.join(frames)])
 
 

@@ -9,7 +9,7 @@ from jvq_fast.sim.faults import Fault
 from jvq_fast.sim.line import BINARY, frame
 
 if TYPE_CHECKING:
-    from jvq_fast.sim.server import Connection
+    from jvq_fast.sim.connection import Connection
 
 __all__ = ["deliver", "settle"]
 

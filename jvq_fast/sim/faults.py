@@ -12,7 +12,8 @@ from jvq_fast.sim.fault_kinds import Spec
 from jvq_fast.sim.line import CLOSE, CONTINUATION, frame
 
 if TYPE_CHECKING:
-    from jvq_fast.sim.server import Connection, Server
+    from jvq_fast.sim.connection import Connection
+    from jvq_fast.sim.server import Server
 
 __all__ = ["Fault", "Faults"]
 

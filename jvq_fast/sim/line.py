@@ -48,9 +48,7 @@ class Line:
         """Whether something is still to be written."""
         return self._timer is not None
 
-    def write(
-        self, pieces: Sequence[bytes], pause: float = 0.0, done: Callable[[bool], None] | None = None
-    ) -> None:
+    def write(self, pieces: Sequence[bytes], pause: float = 0.0, done: Callable[[bool], None] | None = None) -> None:
         """Write pieces, ``pause`` seconds apart; then ``done(True)``, or ``done(False)`` if it comes to nothing."""
         for number, piece in enumerate(pieces, 1):
             last = number == len(pieces)
