@@ -2,6 +2,7 @@
 
 JVQ_FAST_DEBUG=1     safety checks of Cython on, C assertions on, -O1 -g
 JVQ_FAST_SANITIZE=1  address and undefined-behaviour sanitizers in our extensions, checks as in a release
+JVQ_FAST_THREAD=1    thread sanitizer in our extensions, checks as in a release
 JVQ_FAST_FUZZ=1      tells a fuzzer which branches are taken and what is compared (tests/fuzz), checks as in a release
 
 Each variant has its own build directory, so that no build takes objects of another.
@@ -22,6 +23,8 @@ VARIANT = (
     if os.environ.get("JVQ_FAST_DEBUG") == "1"
     else "sanitize"
     if os.environ.get("JVQ_FAST_SANITIZE") == "1"
+    else "thread"
+    if os.environ.get("JVQ_FAST_THREAD") == "1"
     else "fuzz"
     if os.environ.get("JVQ_FAST_FUZZ") == "1"
     else "release"
@@ -63,6 +66,10 @@ elif VARIANT == "sanitize":
         "-fno-wrapv",  # CPython's own flag, which would hide signed overflow
     ]
     LINK += ["-fsanitize=address,undefined"]
+elif VARIANT == "thread":
+    # The sanitizer does not know fences. What they order are atomics, which never race.
+    COMPILE += ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-fsanitize=thread", "-Wno-tsan"]
+    LINK += ["-fsanitize=thread"]
 elif VARIANT == "fuzz":
     COMPILE += ["-O1", "-g", "-UNDEBUG"]
 # What tells the fuzzer must not be told of itself.

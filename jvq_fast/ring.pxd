@@ -14,6 +14,7 @@ cdef extern from "ring.h" nogil:
         bint is_tape
     size_t jvq_ring_bytes(const jvq_ring *ring)
     const uint8_t *jvq_ring_at(const jvq_ring *ring, uint64_t index, uint64_t head)
+    uint64_t jvq_ring_copy(const jvq_ring *ring, uint64_t first, uint64_t head, void *target)
     void jvq_ring_append(jvq_ring *ring, const void *record)
 
 

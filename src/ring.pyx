@@ -2,7 +2,6 @@
 
 cimport cython
 cimport numpy as np
-from libc.string cimport memcpy
 
 from operator import index
 
@@ -16,7 +15,6 @@ np.import_array()
 
 cdef extern from "atomics.h" nogil:
     uint64_t jvq_load_acquire(const uint64_t *p)
-    void jvq_fence_acquire()
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewFromDescr(void *subtype, np.dtype descr, int nd, np.npy_intp *dims, np.npy_intp *strides,
@@ -139,23 +137,17 @@ cdef class Ring:
         cdef uint64_t head = jvq_load_acquire(&self.ring.head)
         cdef uint64_t asked = self.check(cursor, head)
         cdef uint64_t first = oldest(asked, head, self.ring.capacity)
-        cdef uint64_t sound
+        cdef uint64_t sound = first
         cdef np.ndarray copy = numpy.empty(head - first, self.dtype)
         cdef size_t size = (head - first) * self.ring.itemsize
         cdef void *target = np.PyArray_DATA(copy)
-        cdef const uint8_t *source
         self.note_distance(head - asked)
-        if size:
-            source = jvq_ring_at(&self.ring, first, head)
-            if size < COPY_WITHOUT_GIL:
-                memcpy(target, source, size)
-            else:
-                with nogil:
-                    memcpy(target, source, size)
-        jvq_fence_acquire()
         # what the writer may have touched in the meantime is lost, however it looks
-        sound = oldest(first, jvq_load_acquire(&self.ring.claimed), self.ring.capacity)
-        sound = min(sound, head)
+        if size >= COPY_WITHOUT_GIL:
+            with nogil:
+                sound = jvq_ring_copy(&self.ring, first, head, target)
+        elif size:
+            sound = jvq_ring_copy(&self.ring, first, head, target)
         return copy[sound - first:], head, sound - asked
 
     def append(self, records):

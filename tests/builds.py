@@ -3,9 +3,12 @@
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -14,7 +17,7 @@ SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 
 @functools.cache
 def build(variant: str) -> Path:
-    """Build ``debug`` or ``sanitize`` (what is built already stays), returning the folder to import from."""
+    """Build a variant of setup.py's (what is built already stays), returning the folder to import from."""
     done = subprocess.run(
         [sys.executable, "setup.py", "build_py", "--force", "build", "-j2"],
         cwd=ROOT,
@@ -30,6 +33,22 @@ def build(variant: str) -> Path:
     return ROOT / "build" / variant / f"lib-{sys.implementation.cache_tag}"
 
 
+def runtimes(*libraries: str) -> str:
+    """The sanitizers' libraries, for LD_PRELOAD: an uninstrumented interpreter has to load them before all others."""
+    compiler = shutil.which("cc")
+    if not sys.platform.startswith("linux") or compiler is None:
+        pytest.skip("the sanitizers need Linux and a C compiler")
+    found = []
+    for library in libraries:
+        name = subprocess.run(
+            [compiler, f"-print-file-name={library}"], capture_output=True, text=True, timeout=60, check=True
+        ).stdout.strip()
+        if not Path(name).is_absolute():
+            pytest.skip(f"this compiler has no {library}")
+        found.append(str(Path(name).resolve()))
+    return " ".join(found)
+
+
 def run_suite(variant: str, *arguments: str, timeout: float, **environment: str) -> int:
     """Run pytest under a build, in a child; returns how many tests passed, fails with the child's output."""
     child = {
@@ -38,6 +57,7 @@ def run_suite(variant: str, *arguments: str, timeout: float, **environment: str)
         "PYTHONPATH": str(build(variant)),
         "PYTHONSAFEPATH": "1",
         "JVQ_FAST_HYPOTHESIS": "checked",
+        "JVQ_FAST_LONG": "0",
         **environment,
     }
     done = subprocess.run(

@@ -1,9 +1,6 @@
-"""Hostile input and the rings under the address and undefined-behaviour sanitizers."""
+"""The suite under the address and undefined-behaviour sanitizers."""
 
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +8,8 @@ import builds
 
 pytestmark = pytest.mark.release_only
 
-SUITES = (
+# What meets hostile input and moves memory; the rest of the suite has its turn in the long run.
+HOSTILE = (
     "test_records.py",
     "test_ring.py",
     "test_decoder_*.py",
@@ -20,28 +18,15 @@ SUITES = (
     "test_resume.py",
     "test_listener.py",
     "test_meter.py",
+    "test_callbacks.py",
 )
-
-
-def runtimes() -> list[str]:
-    """The sanitizers' libraries, which an uninstrumented interpreter has to load before all others."""
-    compiler = shutil.which("cc")
-    if not sys.platform.startswith("linux") or compiler is None:
-        pytest.skip("the sanitizers need Linux and a C compiler")
-    found = []
-    for library in ("libasan.so", "libubsan.so"):
-        name = subprocess.run(
-            [compiler, f"-print-file-name={library}"], capture_output=True, text=True, timeout=60, check=True
-        ).stdout.strip()
-        if not Path(name).is_absolute():
-            pytest.skip(f"this compiler has no {library}")
-        found.append(str(Path(name).resolve()))
-    return found
+SERVERS = ("test_sim_*.py", "test_cli*.py", "test_official_client.py", "test_doctor.py", "test_status.py")
+FAULTS = ("test_faults.py", "test_proxy.py", "test_supervision.py", "test_trading_year.py", "test_twins.py")
 
 
 def environment() -> dict[str, str]:
     return {
-        "LD_PRELOAD": " ".join(runtimes()),
+        "LD_PRELOAD": builds.runtimes("libasan.so", "libubsan.so"),
         # The interpreter itself leaks by design. Objects come from malloc, so that a read past a payload is seen.
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -49,10 +34,26 @@ def environment() -> dict[str, str]:
     }
 
 
+def matching(root, patterns):
+    return {str(path) for pattern in patterns for path in (root / "tests").glob(pattern)}
+
+
+def run(files):
+    assert files
+    assert builds.run_suite("sanitize", *sorted(files), timeout=840, **environment()) > 0
+
+
 def test_hostile_input_touches_no_foreign_memory_and_has_no_undefined_behaviour(root):
-    settings = environment()
-    files = sorted(str(path) for pattern in SUITES for path in (root / "tests").glob(pattern))
-    assert builds.run_suite("sanitize", *files, timeout=840, **settings) > 0
+    run(matching(root, HOSTILE))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("patterns", [SERVERS, FAULTS, None], ids=["servers", "faults", "feeds and the rest"])
+def test_neither_does_the_rest_of_the_suite(root, patterns):
+    if patterns is None:
+        run(matching(root, ["test_*.py"]) - matching(root, HOSTILE + SERVERS + FAULTS))
+    else:
+        run(matching(root, patterns))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,14 @@
-/* The memory operations of the rings: one writer, readers that check after they copied. */
+/* The memory operations of the rings: one writer, readers that check after they copied.
+ *
+ * Words are 8 bytes where every record is made of such, else one byte; writer and readers use the same. Records begin at
+ * multiples of their size in storage that is aligned to cache lines, so that a word of 8 bytes is aligned.
+ */
 #ifndef JVQ_ATOMICS_H
 #define JVQ_ATOMICS_H
 
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(_MSC_VER)
 #include <intrin.h>
@@ -29,6 +35,45 @@ static inline uint64_t jvq_load_acquire(const uint64_t *p) { return __atomic_loa
 static inline uint64_t jvq_load_relaxed(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline void jvq_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 static inline void jvq_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
+/* The records are read as structs, by the writer itself and by numpy. */
+typedef uint64_t __attribute__((may_alias)) jvq_word;
+#define JVQ_LOAD_WORD(p) __atomic_load_n((const jvq_word *)(const void *)(p), __ATOMIC_RELAXED)
+#define JVQ_STORE_WORD(p, v) __atomic_store_n((jvq_word *)(void *)(p), (v), __ATOMIC_RELAXED)
+#define JVQ_LOAD_BYTE(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define JVQ_STORE_BYTE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #endif
+
+/* From shared memory to the reader's own. */
+static inline void jvq_load_words(void *target, const uint8_t *shared, size_t size, uint32_t itemsize)
+{
+    uint8_t *own = target;
+    size_t i;
+    if (itemsize % 8 == 0) {
+        for (i = 0; i < size; i += 8) {
+            jvq_word word = JVQ_LOAD_WORD(shared + i);
+            memcpy(own + i, &word, 8);
+        }
+    } else {
+        for (i = 0; i < size; i++)
+            own[i] = JVQ_LOAD_BYTE(shared + i);
+    }
+}
+
+/* From memory that the writer alone writes to shared memory. */
+static inline void jvq_store_words(uint8_t *shared, const void *source, size_t size, uint32_t itemsize)
+{
+    const uint8_t *own = source;
+    size_t i;
+    if (itemsize % 8 == 0) {
+        for (i = 0; i < size; i += 8) {
+            jvq_word word;
+            memcpy(&word, own + i, 8);
+            JVQ_STORE_WORD(shared + i, word);
+        }
+    } else {
+        for (i = 0; i < size; i++)
+            JVQ_STORE_BYTE(shared + i, own[i]);
+    }
+}
 
 #endif

@@ -2,7 +2,9 @@
  *
  * A reader on another thread copies first and asks afterwards: `claimed` is stored before the writer touches a slot,
  * `head` after the record is whole, so of what was copied up to `head` every record from `claimed - capacity` on is
- * sound.
+ * sound. That a reader copies while the writer writes is meant: both do it in relaxed atomic words, so that it is no
+ * data race, and what came out torn is never looked at. The fences order the words against `claimed`: who saw a word of
+ * a record sees the claim that was made for it.
  *
  * tape:    2 * capacity slots, capacity a power of two; record i stands in slot i % capacity and again capacity slots
  *          further on, so that any capacity records in a row are contiguous.
@@ -17,7 +19,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 typedef struct jvq_ring {
     uint8_t *storage; /* NULL until it is taken */
@@ -45,6 +46,18 @@ static inline const uint8_t *jvq_ring_at(const jvq_ring *ring, uint64_t index, u
     return ring->storage + slot * ring->itemsize;
 }
 
+/* Copies records on any thread; returns the first number from `first` to `head` that the copy holds soundly. */
+static inline uint64_t jvq_ring_copy(const jvq_ring *ring, uint64_t first, uint64_t head, void *target)
+{
+    uint64_t claimed, oldest;
+
+    jvq_load_words(target, jvq_ring_at(ring, first, head), (size_t)(head - first) * ring->itemsize, ring->itemsize);
+    jvq_fence_acquire();
+    claimed = jvq_load_acquire(&ring->claimed);
+    oldest = claimed > ring->capacity ? claimed - ring->capacity : 0;
+    return oldest <= first ? first : oldest < head ? oldest : head;
+}
+
 /* Publishes a record. A tape writes it twice. */
 static inline void jvq_ring_append(jvq_ring *ring, const void *record)
 {
@@ -54,18 +67,18 @@ static inline void jvq_ring_append(jvq_ring *ring, const void *record)
     jvq_fence_release();
     if (ring->is_tape) {
         slot = head & (ring->capacity - 1);
-        memcpy(ring->storage + (slot + ring->capacity) * ring->itemsize, record, ring->itemsize);
+        jvq_store_words(ring->storage + (slot + ring->capacity) * ring->itemsize, record, ring->itemsize, ring->itemsize);
     } else {
         slot = head % ring->capacity;
         if (head >= ring->capacity) {
             if (slot == 0 && head > ring->capacity) {
                 size_t half = (size_t)ring->capacity * ring->itemsize;
-                memcpy(ring->storage, ring->storage + half, half);
+                jvq_store_words(ring->storage, ring->storage + half, half, ring->itemsize);
             }
             slot += ring->capacity;
         }
     }
-    memcpy(ring->storage + slot * ring->itemsize, record, ring->itemsize);
+    jvq_store_words(ring->storage + slot * ring->itemsize, record, ring->itemsize, ring->itemsize);
     jvq_store_release(&ring->head, head + 1);
 }
 
