@@ -54,7 +54,7 @@ def parse_server(text: str) -> ServerAddress:
     shown = redact(text.partition("?")[0])[:_SHOWN]
     del text
     if address is None:
-        raise ValueError(f"not a server: {shown!r}; it should read like 'ws://1.2.3.4:21966'")
+        raise ValueError(f"not a server: {redact(repr(shown))}; it should read like 'ws://1.2.3.4:21966'")
     return address
 
 
@@ -84,7 +84,7 @@ def service_url(text: str) -> str:
     shown = redact(text.partition("?")[0])[:_SHOWN]
     del text
     if url is None:
-        raise ValueError(f"not an allocation service: {shown!r}; it should read like 'http://host:port'")
+        raise ValueError(f"not an allocation service: {redact(repr(shown))}; it should read like 'http://host:port'")
     return url
 
 
@@ -192,7 +192,8 @@ def judge(answer: Reply) -> str | AllocationError:
 
 
 def _shown(value: object) -> str:
-    return redact(str(value))[:_SHOWN]
+    # JSON may hold halves of surrogate pairs, which no terminal and no file takes.
+    return redact(str(value)).encode(errors="replace").decode()[:_SHOWN]
 
 
 def _cause(error: BaseException) -> str:

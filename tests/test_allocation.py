@@ -67,6 +67,11 @@ def test_any_other_code_is_a_refusal(status: int, body: dict[str, object], code:
     assert message in str(error)
 
 
+def test_a_refusal_with_half_a_surrogate_pair_can_be_printed() -> None:
+    error = failure(reply(200, b'{"code":"-1","message":"\\ud800 no"}'))
+    assert str(error).encode() == b"the allocation service refused: code -1, ? no"
+
+
 def reset(peer: Peer) -> None:
     peer.read_head()
     peer.reset()
