@@ -1,7 +1,8 @@
 """Damaged capture files through `Reader` and `replay`; beside them a reader in plain Python.
 
-The two must agree on the entries, on where the damage begins, and on what a decoder is told. An input is a file. Now and
-then (by its checksum) it is continued by a `Recorder` too, which must keep what is whole and set the rest aside.
+The two must agree on the entries, on where the damage begins, and on what a decoder is told. An input is a file; some
+(by their checksum, so that they stay the same ones) are replayed from a file of the system too, and continued by a
+`Recorder`, which must keep what is whole and set the rest aside.
 """
 
 import io

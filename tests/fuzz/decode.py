@@ -163,4 +163,4 @@ def _mutate_text(text: bytes, rng: random.Random) -> bytes:
 
 
 if __name__ == "__main__":
-    harness.run(check, seeds, mutate, plant, longest=1200)
+    harness.run(check, seeds, mutate, plant, longest=600)

@@ -177,7 +177,7 @@ class Product:
         assert not reader.damage
 
 
-class Illegal(Exception):
+class IllegalError(Exception):
     """A frame that no server may send: args[0] is the code of the CLOSE that answers it."""
 
 
@@ -205,7 +205,7 @@ class Model:
                 if not self.done:
                     try:
                         self._take(first & 0x80, first >> 4 & 7, first & 15, payload)
-                    except Illegal as error:
+                    except IllegalError as error:
                         self._end(error.args[0])
             if self.read:
                 self.reads.append(self.read)
@@ -222,7 +222,7 @@ class Model:
         is_passed = True
         for read in reads:
             if is_passed:
-                if data[:1] != b"\x88":
+                if data[0] & 0x8F != 0x80 | CLOSE or data[1] > 125:
                     return False
                 data = data[2 + data[1] :]
             frames, data, illegal = self._split(data + read)
@@ -280,22 +280,22 @@ class Model:
 
     def _take(self, fin: int, reserved: int, kind: int, payload: bytes) -> None:
         if reserved:
-            raise Illegal(1002)
+            raise IllegalError(1002)
         if kind == PING:
             if self.close is None:  # nothing is sent after a CLOSE
                 self.pongs.append(payload)
         elif kind == CLOSE:
             code = int.from_bytes(payload[:2], "big") if payload else 1000
             if code in (0, 1006) or code >= 5000:
-                raise Illegal(1002)
+                raise IllegalError(1002)
             self._end(code)
         elif kind != PONG:
             if (kind == CONTINUATION) != (self.open != 0):
-                raise Illegal(1002)
+                raise IllegalError(1002)
             self.open = self.open or kind
             self.parts += payload
             if len(self.parts) > LIMIT:
-                raise Illegal(1009)
+                raise IllegalError(1009)
             if fin:
                 whole, kind = self.parts, self.open
                 self.parts, self.open = b"", 0
@@ -308,7 +308,7 @@ class Model:
         try:
             self.texts.append(payload.decode())
         except UnicodeDecodeError:
-            raise Illegal(1007) from None
+            raise IllegalError(1007) from None
 
 
 def cut(data: bytes) -> list[bytes]:
@@ -369,8 +369,11 @@ def plant() -> None:
 
 
 PAYLOADS = (
-    *(b"", b"x", b"0#ok", "-1#账户连接数已达并发上限".encode(), b"\xe8\xb4", b"\xff", b"a" * 125, b"b" * 126, b"c" * 299),
-    *(b"\x03\xe8", b"\x03\xe8bye", b"\x03\xec", b"\x03\xee", b"\x0b\xb8", b"\x13\x88", b"\x03\xe8\xff", b"\0\0", b"\x03"),
+    *(b"", b"x", b"0#ok", "-1#账户连接数已达并发上限".encode(), b"\xe8\xb4", b"\xff"),
+    *(b"a" * 125, b"b" * 126, b"c" * 299),
+    # of a CLOSE
+    *(b"\x03\xe8", b"\x03\xe8bye", b"\x03\xec", b"\x03\xee", b"\x0b\xb8", b"\x13\x88"),
+    *(b"\x03\xe8\xff", b"\0\0", b"\x03"),
     wire.message(wire.trades("600519", wire.trade())),
 )
 KINDS = (CONTINUATION, TEXT, BINARY, BINARY, PING, PONG, CLOSE)

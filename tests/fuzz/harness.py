@@ -1,15 +1,15 @@
 """Runs a fuzz target under Atheris: mutates, counts, ends in time, and shows the input that failed.
 
 A target is a script with `check(data)`, which raises where the product is wrong, `seeds()`, `mutate(data, rng)`, which
-knows the input's structure, and `plant()`, which makes the product (or the judge) wrong in one place, so that a test can
-show that the target would find it.
+knows the input's structure, and `plant()`, which makes the judge wrong in one place, so that a test can show that the
+target would find such a difference.
 
     python tests/fuzz/decode.py --seconds 60            a minute of processor time
     python tests/fuzz/decode.py --runs 10000000 --corpus found/decode
     python tests/fuzz/decode.py --reproduce 6c7632      one input, in hex (or @FILE)
 
-With the extensions of the fuzz build on the path (JVQ_FAST_FUZZ=1 python setup.py build) the fuzzer sees the branches of
-the compiled code too; with any other build only those of the Python modules.
+With the extensions of the fuzz build on the path (JVQ_FAST_FUZZ=1 python setup.py build) the fuzzer sees the branches
+of the compiled code too; with any other build only those of the Python modules.
 """
 
 import argparse
@@ -33,7 +33,7 @@ if not REPRODUCES:
     # Atheris loads these two itself, but later, and the fuzzer takes a mutator only from what stands before it.
     flags = sys.getdlopenflags()
     sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
-    from atheris import custom_mutator
+    from atheris import custom_mutator  # noqa: F401
 
     sys.setdlopenflags(flags)
     from atheris import core_with_libfuzzer
@@ -101,8 +101,9 @@ class _Run:
     def fuzz(self, seeds: list[bytes], longest: int) -> None:
         options = self._options
         self._scratch = Path(tempfile.mkdtemp(prefix="jvq_fast_fuzz"))
-        begin, found = self._scratch / "begin", options.corpus or self._scratch / "found"
-        for folder in (begin, found):
+        self._found = options.corpus or self._scratch / "found"
+        begin = self._scratch / "begin"
+        for folder in (begin, self._found):
             folder.mkdir(parents=True, exist_ok=True)
         for number, seed in enumerate(seeds):
             assert len(seed) <= longest, f"a seed of {len(seed)} bytes"
@@ -116,7 +117,7 @@ class _Run:
             "-rss_limit_mb=2048",
             "-verbosity=0",
             f"-artifact_prefix={options.artifacts}/",
-            str(found),  # the first folder gets what opens new ground
+            str(self._found),  # the first folder gets what opens new ground
             str(begin),
         ]
         atheris.Setup(arguments, self._once, custom_mutator=self._change)
@@ -133,8 +134,6 @@ class _Run:
     def _once(self, data: bytes) -> None:
         self._check(data)
         self._executions += 1
-        if self._executions == 1000:
-            assert self._mutations, "the fuzzer does not call the target's own mutator"
         if self._executions % 64 == 0 or self._executions == self._options.runs:
             self._look()
 
@@ -144,7 +143,13 @@ class _Run:
         over = used >= self._options.seconds or self._executions >= self._options.runs
         if over or now - self._told >= 60:
             self._told = now
-            print(json.dumps({"executions": self._executions, "seconds": round(used, 1)}), flush=True)
+            told = {
+                "executions": self._executions,
+                "mutations": self._mutations,
+                "kept": len(list(self._found.iterdir())),  # inputs that opened new ground
+                "seconds": round(used, 1),
+            }
+            print(json.dumps(told), flush=True)
         if over:
             shutil.rmtree(self._scratch)
             os._exit(0)  # there is no way back out of libFuzzer

@@ -1,0 +1,168 @@
+"""The fuzz targets of tests/fuzz: a minute of processor time each, and in the long run ten million executions each.
+
+All of them run at once, each in a child, and share the processors. Every execution is judged in full by the target's
+second implementation. What fails is shown as hex, with the command that shows it again.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import builds
+
+pytestmark = pytest.mark.release_only
+
+needs_atheris = pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None,
+    reason="nothing is fuzzed: atheris is not installed (it has wheels for CPython on Linux, x86_64)",
+)
+
+FOLDER = Path(__file__).parent / "fuzz"
+TARGETS = ("decode", "frames", "captures", "texts", "replies")
+SECONDS = 60
+# No test may take longer than pytest's faulthandler_timeout, so the long run comes in parts.
+PARTS = 10
+RUNS = 10_000_000 // PARTS
+TIMEOUT = 850.0
+# Inputs that open new ground, for a target of which nothing but the compiled code is told to the fuzzer.
+LEAST_KEPT = 100
+
+
+class Run:
+    """A target in a child."""
+
+    def __init__(self, target: str, artifacts: Path, *arguments: str) -> None:
+        artifacts.mkdir(parents=True, exist_ok=True)
+        self.target = target
+        self._artifacts = artifacts
+        self._command = [sys.executable, str(FOLDER / f"{target}.py")]
+        self._environment = {**os.environ, "PYTHONPATH": str(builds.build("fuzz"))}
+        self._environment.pop("PYTHONSAFEPATH", None)
+        self.done = self._run(f"--artifacts={artifacts}", *arguments)
+
+    def _run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*self._command, *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+    @property
+    def findings(self) -> list[Path]:
+        return sorted(path for path in self._artifacts.iterdir() if path.is_file())
+
+    def reproduce(self, finding: Path, *arguments: str) -> int:
+        return self._run(f"--reproduce=@{finding}", *arguments).returncode
+
+    def explain(self) -> str:
+        shown = [
+            "to see it again:\n  JVQ_FAST_FUZZ=1 python setup.py build\n"
+            f"  PYTHONPATH={self._environment['PYTHONPATH']} "
+            f"python tests/fuzz/{self.target}.py --reproduce {path.read_bytes().hex() or repr('')}"
+            for path in self.findings
+        ]
+        return "\n".join([f"{self.target}: exit {self.done.returncode}", self.done.stdout[-8000:], *shown])
+
+    def told(self) -> dict[str, float]:
+        """The last figures that the child told."""
+        figures: dict[str, float] = json.loads(self.done.stdout.strip().splitlines()[-1])
+        return figures
+
+
+@pytest.fixture(scope="module")
+def pool(long: bool) -> Iterator[ThreadPoolExecutor]:
+    builds.build("fuzz")
+    # A budget of processor time is the same for all, however many there are; one of executions is not.
+    with ThreadPoolExecutor(os.cpu_count() if long else 2 * len(TARGETS)) as threads:
+        yield threads
+        threads.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def planted(pool: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, "Future[Run]"]:
+    folder = tmp_path_factory.mktemp("planted")
+    return {
+        target: pool.submit(Run, target, folder / target, "--plant", f"--seconds={SECONDS}", "--seed=1")
+        for target in TARGETS
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(
+    pool: ThreadPoolExecutor, planted: object, tmp_path_factory: pytest.TempPathFactory, long: bool
+) -> dict[tuple[str, int], "Future[Run]"]:
+    folder = tmp_path_factory.mktemp("fuzz")
+    found = {}
+    for part in range(PARTS if long else 1):
+        for target in TARGETS:
+            budget = f"--runs={RUNS}" if long else f"--seconds={SECONDS}"
+            corpus = folder / "corpus" / target  # what a part found the next one begins with
+            found[target, part] = pool.submit(
+                Run, target, folder / f"{target}{part}", budget, f"--seed={20261123 + part}", f"--corpus={corpus}"
+            )
+    return found
+
+
+@needs_atheris
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_planted_fault_is_found_and_reproduced(
+    target: str, planted: dict[str, "Future[Run]"], runs: object, tmp_path: Path
+) -> None:
+    by_seeds = Run(target, tmp_path, "--plant", "--only-seeds")
+    assert by_seeds.done.returncode == 0, "the seeds find it, so this says nothing of the fuzzer\n" + by_seeds.explain()
+    run = planted[target].result(TIMEOUT)
+    assert run.done.returncode != 0, run.explain()
+    assert len(run.findings) == 1, run.explain()
+    assert run.findings[0].read_bytes().hex() in run.explain()
+    assert run.reproduce(run.findings[0], "--plant") != 0
+    assert run.reproduce(run.findings[0]) == 0, run.explain()
+
+
+@needs_atheris
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("target", TARGETS)
+def test_whatever_comes_nothing_crashes_and_all_agrees(
+    target: str, part: int, runs: dict[tuple[str, int], "Future[Run]"], long: bool
+) -> None:
+    if (target, part) not in runs:
+        pytest.skip("another part of the long suite: make test-long")
+    run = runs[target, part].result(TIMEOUT)
+    assert run.done.returncode == 0, run.explain()
+    assert not run.findings, run.explain()
+    told = run.told()
+    print(target, told)
+    assert told["executions"] >= (RUNS if long else 1000), told
+    assert told["mutations"] > told["executions"] / 2, told
+    if target == "decode" and part == 0:
+        assert told["kept"] >= LEAST_KEPT, f"the fuzzer does not see the compiled code: {told}"
+
+
+# Found by the fuzzer, and mended.
+ONCE = {
+    "data behind a CLOSE that is illegal and alone in its read": ("frames", "40880203ec820178"),
+    "half a surrogate pair in a refusal": ("replies", (b"\0" + rb'{"code":"-1","message":"\ud800"}').hex()),
+    "the end of a token behind what repr() escapes to its beginning": (
+        "replies",
+        "067b22636f6465223a20302c2022736572766572223a20223a5c756666663061316232633364346535663630373138323933613462356336"
+        "643765386673227d",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ONCE)
+def test_what_failed_once_fails_no_more(case: str, run_python: Callable[..., object]) -> None:
+    target, data = ONCE[case]
+    run_python(str(FOLDER / f"{target}.py"), "--reproduce", data)
