@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent / "fuzz"
 TARGETS = ("decode", "frames", "captures", "texts", "replies")
 SECONDS = 60
 # No test may take longer than pytest's faulthandler_timeout, so the long run comes in parts.
-PARTS = 10
+PARTS = 20
 RUNS = 10_000_000 // PARTS
 TIMEOUT = 850.0
 # Inputs that open new ground, for a target of which nothing but the compiled code is told to the fuzzer.
@@ -132,8 +132,8 @@ def test_a_planted_fault_is_found_and_reproduced(
 
 
 @needs_atheris
-@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("part", range(PARTS))  # in the order in which they run, or a test would wait for others too
 def test_whatever_comes_nothing_crashes_and_all_agrees(
     target: str, part: int, runs: dict[tuple[str, int], "Future[Run]"], long: bool
 ) -> None:

@@ -4,6 +4,7 @@ An input is a byte that chooses the settings, and either (that byte below 128) m
 chooses its arrival, its encoding and what the connection did before it, with 0x1E between them; or raw DEFLATE.
 """
 
+import functools
 import random
 import zlib
 
@@ -16,6 +17,10 @@ with harness.instrumented():
 import oracle
 import wire
 from pair import Pair
+
+# The oracle reads the same numbers over and over; these functions of it depend on their arguments alone.
+for name in ("real", "whole", "time_of_day", "midnight", "day_of"):
+    setattr(oracle, name, functools.lru_cache(1 << 16)(getattr(oracle, name)))
 
 SMALL = {"capacity": 8, "history": 4, "max_codes": 4, "max_inflated": 4096}
 SETTINGS = (
