@@ -134,6 +134,10 @@ class BuildExtensions(build_ext):
         stamp = Path(self.build_temp, "settings")
         if not stamp.exists() or stamp.read_text() != settings:
             self.force = True
+        # Beside the C that Cython writes a header would come before ours; builds of an older layout left some.
+        for stale in Path(f"build/cython/{VARIANT}/src").glob("*.h"):
+            stale.unlink()
+            self.force = True
         for ext in self.extensions:
             ext.include_dirs.append(np.get_include())
             ext.sources[0] = cythonize(
