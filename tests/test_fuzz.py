@@ -131,14 +131,17 @@ def test_a_planted_fault_is_found_and_reproduced(
     assert run.reproduce(run.findings[0]) == 0, run.explain()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "part" in metafunc.fixturenames:
+        parts = PARTS if metafunc.config.getoption("--long") else 1
+        # In the order in which they run, or a test would wait for others too.
+        metafunc.parametrize(("part", "target"), [(part, target) for part in range(parts) for target in TARGETS])
+
+
 @needs_atheris
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("part", range(PARTS))  # in the order in which they run, or a test would wait for others too
 def test_whatever_comes_nothing_crashes_and_all_agrees(
     target: str, part: int, runs: dict[tuple[str, int], "Future[Run]"], long: bool
 ) -> None:
-    if (target, part) not in runs:
-        pytest.skip("another part of the long suite: make test-long")
     run = runs[target, part].result(TIMEOUT)
     assert run.done.returncode == 0, run.explain()
     assert not run.findings, run.explain()
