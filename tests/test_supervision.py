@@ -463,7 +463,8 @@ def test_past_the_last_holiday_known_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     begin = int(dt.datetime(2027, 1, 4, 10, tzinfo=CHINA).timestamp()) * 1_000_000_000
-    monkeypatch.setattr(jvq.Feed, "_wall_ns", staticmethod(lambda: begin + time.monotonic_ns()))
+    began = time.monotonic_ns()
+    monkeypatch.setattr(jvq.Feed, "_wall_ns", staticmethod(lambda: begin + time.monotonic_ns() - began))
     with ScriptServer(then(dead), good) as server:
         trial = Trial(server, clock="exchange").run(lambda trial: bool(trial.of("gap")))
     assert len(trial.of("stale")) == 1
