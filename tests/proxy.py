@@ -13,6 +13,8 @@ What happens follows from the seed, the number of the connection and the bytes; 
 
 import contextlib
 import heapq
+import http.client
+import ipaddress
 import json
 import random
 import select
@@ -20,8 +22,6 @@ import socket
 import struct
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
@@ -36,7 +36,6 @@ LINGER = 2.0  # how long a side that was sent a FIN may take to send its own
 _CHUNK = 1 << 16
 _HELD = 1 << 22  # bytes on their way in one direction, beyond which its sender has to wait
 _TURN = 256  # pieces written before others get their turn
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
 
 Direction = Literal["up", "down", "both"]
@@ -78,13 +77,14 @@ class Faults:
 class Flow:
     """One direction of a connection. Counters: bytes `read`, `written`, `swallowed` and `corrupted`.
 
-    `data` is what was written, as it was written, where the proxy records.
+    Where the proxy records, `data` is what was written, and `moments` when: (monotonic seconds, `written` by then).
     """
 
     def __init__(self, link: "Link", faults: Faults, rng: random.Random, records: bool) -> None:
         self.link = link
         self.read = self.written = self.swallowed = self.corrupted = 0
         self.data = bytearray() if records else None
+        self.moments: list[tuple[float, int]] = []
         self.faults = faults
         self.rng = rng
         self.begun = 0  # `read` when the faults in force began
@@ -126,9 +126,11 @@ class Link:
 class Proxy:
     """Listens at once; leaving the block ends its threads and closes what it opened.
 
-    `target` is "host:port" with or without a scheme. `allocation` is the service whose replies `http` hands on, with
-    this proxy in the place of the server they name, which becomes the target; without it `http` always names this
-    proxy. `record` keeps what was written in each direction. Methods are for any thread.
+    `target` is "1.2.3.4:port" with or without a scheme. `allocation` is the service whose replies `http` hands on, with
+    this proxy in the place of the server they name, which becomes the target, unless it is no such address; without a
+    service `http` always names this proxy. `record` keeps what was written in each direction.
+
+    Methods are for any thread.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Proxy:
         self._running = True
         self._answers: ThreadingHTTPServer | None = None
         self._answering: threading.Thread | None = None
+        self._asking: set[http.client.HTTPConnection] = set()
         self._epoll = select.epoll()
         self._wake, self._woken = socket.socketpair()
         self._woken.setblocking(False)
@@ -322,19 +325,26 @@ class Proxy:
         """End everything, abruptly. Called again it does nothing."""
         if self._answers is not None:
             self._answers.shutdown()
+            for asking in tuple(self._asking):
+                with contextlib.suppress(OSError, AttributeError):
+                    asking.sock.shutdown(socket.SHUT_RDWR)
             self._answers.server_close()
             assert self._answering is not None
             self._answering.join(TIMEOUT)
             self._answers = None
-        if self._thread.is_alive():
+        if self._running:
             self._running = False
             self._wake.send(b"\0")
             self._thread.join(TIMEOUT)
             assert not self._thread.is_alive(), "the proxy's thread does not end"
+            self._wake.close()
+            self._woken.close()
 
     # --- the thread ---
 
     def _call(self, work: Callable[[], Any]) -> None:
+        if not self._thread.is_alive():
+            raise RuntimeError("the proxy has ended")
         done: Future[Any] = Future()
         self._calls.append((work, done))
         self._wake.send(b"\0")
@@ -370,8 +380,6 @@ class Proxy:
                     self._close(sock, abrupt=True)
             self._unlisten()
             self._reservation.close()
-            self._wake.close()
-            self._woken.close()
             self._epoll.close()
             while self._calls:
                 self._calls.popleft()[1].set_exception(RuntimeError("the proxy has ended"))
@@ -417,9 +425,14 @@ class Proxy:
             client, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
             return
+        server = socket.socket()
+        server.setblocking(False)
         try:
-            server = socket.create_connection(self._target, TIMEOUT)
+            server.connect(self._target)
+        except BlockingIOError:
+            pass  # until it is connected, it can't be read or written
         except OSError:
+            server.close()
             _linger_zero(client)
             client.close()
             return
@@ -584,6 +597,7 @@ class Proxy:
         flow.held -= len(data)
         if flow.data is not None:
             flow.data += data
+            flow.moments.append((now, flow.written))
         flow.ready_at = now + faults.pause if faults.split else now
         if faults.bandwidth:
             flow.ready_at = max(flow.ready_at, now + len(data) / faults.bandwidth)
@@ -649,18 +663,21 @@ class Proxy:
         self.allocations.append(time.monotonic())
         if self._service is None:
             return 200, json.dumps({"code": "0", "server": self.ws}).encode()
+        asking = http.client.HTTPConnection(*_address(self._service), timeout=TIMEOUT)
+        self._asking.add(asking)
         try:
-            with _OPENER.open(self._service + path, timeout=TIMEOUT) as response:
-                status, body = response.status, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
-        except (OSError, ValueError):
+            asking.request("GET", path)
+            response = asking.getresponse()
+            status, body = response.status, response.read()
+        except (OSError, http.client.HTTPException):
             return None
+        finally:
+            self._asking.discard(asking)
+            asking.close()
         try:
             reply = json.loads(body)
             self.retarget(reply["server"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             return status, body
         return status, json.dumps(reply | {"server": self.ws}, ensure_ascii=False).encode()
 
@@ -697,7 +714,7 @@ def _address(text: str) -> tuple[str, int]:
     parts = urlsplit(text if "://" in text else f"tcp://{text}")
     if not parts.hostname or not parts.port:
         raise ValueError(f"not a target: {text!r}; it should read like '127.0.0.1:8765'")
-    return parts.hostname, parts.port
+    return str(ipaddress.IPv4Address(parts.hostname)), parts.port
 
 
 def _directions(direction: Direction) -> Iterator[Literal["up", "down"]]:
