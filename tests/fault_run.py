@@ -4,14 +4,16 @@ The proxy keeps every byte that it wrote to the feed. Out of them a frame reader
 of which shares anything with the product, make what the feed must hold.
 """
 
-import json
+import contextlib
 import random
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,9 +28,9 @@ from simulator import TOKEN, Simulator
 WAIT = 120.0  # nothing here takes so long; who waits longer hangs
 CODES = ("600519", "000001", "600000", "300750", "601318", "127063", "510300", "688981")
 CAPACITY = {"trades": 1 << 16, "quotes": 1 << 11, "depths": 1 << 11}
-HISTORY = {"trades": 256, "quotes": 8, "depths": 8}
+HISTORY = 256
 # Small, so that a run takes a second: everything but the numbers is as it is with the defaults.
-QUICK: dict[str, float] = {
+QUICK: dict[str, Any] = {
     "backoff_min": 0.02,
     "backoff_max": 0.3,
     "allocation_interval": 0.05,
@@ -40,7 +42,7 @@ QUICK: dict[str, float] = {
     "stale_trades": 1.0,
     "probe_timeout": 0.25,
 }
-DEFAULTS: dict[str, float] = {
+DEFAULTS: dict[str, Any] = {
     "backoff_min": 0.5,
     "backoff_max": 30.0,
     "allocation_interval": 3.0,
@@ -52,6 +54,10 @@ DEFAULTS: dict[str, float] = {
     "stale_trades": 60.0,
     "probe_timeout": 3.0,
 }
+
+
+class StarvedError(Exception):
+    """The machine kept the simulator or the proxy from work for so long that the feed had to take it for silence."""
 
 
 # --- waits that were drawn ---
@@ -82,18 +88,16 @@ class Draws:
 # --- what was on the wire ---
 
 
-def messages(data: bytes | bytearray, limit: int = 10 * 1024 * 1024) -> tuple[list[bytes], list[str], str]:
-    """The whole BINARY messages and TEXTs behind an HTTP response, up to a CLOSE or the first illegal frame.
+def messages(data: bytes | bytearray, limit: int = 10 * 1024 * 1024) -> tuple[list[tuple[int, bytes]], str]:
+    """The whole BINARY messages behind an HTTP response, each with the place of its end, and what comes after them.
 
-    Last comes what ended them: "", "close" or "illegal".
+    That is "close" for a CLOSE and "illegal" for a frame that is not allowed; nothing behind it counts.
     """
-    _, found, rest = bytes(data).partition(b"\r\n\r\n")
-    binaries: list[bytes] = []
-    texts: list[str] = []
-    if not found:
-        return binaries, texts, ""
+    head, found, rest = bytes(data).partition(b"\r\n\r\n")
+    begin = len(head) + len(found)
+    binaries: list[tuple[int, bytes]] = []
     open_kind, parts = 0, b""
-    for first, payload in _frames(rest):
+    for end, first, payload in _frames(rest):
         kind, fin = first & 15, first >> 7
         size = len(payload) if payload is not None else limit + 1
         control = kind >= 8
@@ -106,34 +110,34 @@ def messages(data: bytes | bytearray, limit: int = 10 * 1024 * 1024) -> tuple[li
             or (kind in (1, 2) and open_kind)
         )
         if illegal or payload is None:
-            return binaries, texts, "illegal"
+            return binaries, "illegal"
         if kind == 8:
-            return binaries, texts, "close"
+            return binaries, "close"
         if control:
             continue
         open_kind = kind or open_kind
         parts += payload
         if len(parts) > limit:
-            return binaries, texts, "illegal"
+            return binaries, "illegal"
         if fin:
             if open_kind == 2:
-                binaries.append(parts)
+                binaries.append((begin + end, parts))
             else:
                 try:
-                    texts.append(parts.decode())
+                    parts.decode()
                 except UnicodeDecodeError:
-                    return binaries, texts, "illegal"
+                    return binaries, "illegal"
             open_kind, parts = 0, b""
-    return binaries, texts, ""
+    return binaries, ""
 
 
-def _frames(rest: bytes) -> Iterator[tuple[int, bytes | None]]:
-    """First byte and payload of the frames; None for the payload of one whose length or mask is none of a server's."""
+def _frames(rest: bytes) -> Iterator[tuple[int, int, bytes | None]]:
+    """End, first byte and payload of the frames; None for the payload where length or mask are none of a server's."""
     at = 0
     while len(rest) >= at + 2:
         first, size = rest[at], rest[at + 1]
         if size & 128:
-            yield first, None
+            yield at, first, None
             return
         head = 2 + {126: 2, 127: 8}.get(size, 0)
         if len(rest) < at + head:
@@ -142,12 +146,12 @@ def _frames(rest: bytes) -> Iterator[tuple[int, bytes | None]]:
         if size > 125:
             size = int.from_bytes(rest[at + 2 : at + head], "big")
         if not least <= size < 1 << 31:
-            yield first, None
+            yield at, first, None
             return
         if len(rest) < at + head + size:
             return
-        yield first, rest[at + head : at + head + size]
         at += head + size
+        yield at, first, rest[at - size : at]
 
 
 # --- the run ---
@@ -186,9 +190,17 @@ class Run:
     """A feed behind a proxy before a simulator. In its block faults are made; `finish` ends it and judges."""
 
     def __init__(
-        self, sim: Simulator, draws: Draws, seed: str, *, settings: dict[str, float], way: str = "any", **more: Any
+        self,
+        sim: Simulator,
+        draws: Draws,
+        seed: str,
+        *,
+        settings: dict[str, Any],
+        way: str = "any",
+        history: int = HISTORY,
     ) -> None:
         """`way` is "server", "allocation", "front" (allocation through a proxy too), or "any" of the first two."""
+        self._stack = contextlib.ExitStack()
         self.sim = sim
         self.draws = draws
         self.rng = random.Random(seed)
@@ -200,7 +212,7 @@ class Run:
         codes = self.rng.sample(CODES, self.rng.randint(2, 4))
         levels = ("lv2", "lv1", "lv10")
         wanted = [f"lv2_{codes[0]}", *(f"{self.rng.choice(levels)}_{code}" for code in codes)]
-        where: dict[str, str] = {"server": self.proxy.ws}
+        where: dict[str, Any] = {"server": self.proxy.ws}
         if self.front is not None:
             where = {"allocation": self.front.address}
         elif self.allocates:
@@ -212,19 +224,19 @@ class Run:
             trading_day=sim.trading_day,
             clock="always",
             capacity=CAPACITY,
-            history=HISTORY,
+            history=history,
             **settings,
-            **more,
         )
+        self.history = history
         self.spans: list[Span] = []
         self.gaps: list[jvq.Gap] = []
-        self.stales: list[Any] = []
+        self.stales: list[tuple[float, jvq.Stale]] = []  # when, monotonic seconds
         self.states: list[tuple[float, str, str]] = []
         self.errors: list[tuple[str, Exception]] = []
         self.texts: list[str] = []
         self.returns: list[float] = []
         self.figures = Figures()
-        self._began = time.monotonic()
+        self._began, self._ended = time.monotonic(), 0.0
         self._thread = 0
         feed = self.feed
         feed.on_connect(self._connected)
@@ -232,7 +244,7 @@ class Run:
         feed.on_gap(self.gaps.append)
         feed.on_error(lambda error, where: self.errors.append((where, error)))
         feed.on_text(self.texts.append)
-        feed.on_stale(self.stales.append)
+        feed.on_stale(self._stale)
         feed.on_state(lambda state, reason: self.states.append((time.monotonic(), str(state), reason)))
 
     def _connected(self, server: str) -> None:
@@ -246,6 +258,9 @@ class Run:
         span.ended, span.cpu_ended, span.reason = time.monotonic(), time.thread_time(), reason
         span.last_recv = max(int(ring.last(1)["recv"][0]) if ring.head else 0 for ring in self._rings())
         span.wanted = self.feed.subscriptions
+
+    def _stale(self, stale: jvq.Stale) -> None:
+        self.stales.append((time.monotonic(), stale))
 
     def _rings(self) -> list[jvq.Ring]:
         return [getattr(self.feed, level) for level in LEVELS]
@@ -262,9 +277,13 @@ class Run:
             self.feed.stop()
             assert self.feed.join(WAIT), "stop() does not end the feed"
         finally:
-            if self.front is not None:
-                self.front.stop()
-            self.proxy.stop()
+            if self.sim.process.poll() is None:
+                self.sim.clear()
+            self._stack.close()
+            for proxy in (self.front, self.proxy):
+                if proxy is not None:
+                    proxy.stop()
+                    assert not proxy.errors
 
     # --- what kinds of fault are made of ---
 
@@ -292,6 +311,24 @@ class Run:
         self.wait(lambda: time.monotonic() > until, "settled")
         self.records(1)
 
+    def lost_and_back(self) -> None:
+        """Wait for the first connection to end by what was done, and for a record on another one."""
+        self.gone()
+        self.returned(self.spans[0].ended)
+        self.stir()
+        self.back()
+
+    def back_again(self) -> None:
+        """Wait for a record on a connection made since all those that are lost."""
+        losses = self.losses
+        self.wait(lambda: len(self.spans) > losses, "back")
+        self.records(1)
+
+    def back_in_the_end(self) -> None:
+        """The same; the simulator's faults in the way end by themselves, the last one is the server's return."""
+        self.back_again()
+        self.returned(self.sim.faults()["happened"][-1]["time"] / 1e9)
+
     def pause(self, most: float) -> None:
         """Up to so many seconds."""
         time.sleep(self.rng.uniform(0, most))
@@ -310,28 +347,35 @@ class Run:
         elif way == 2:
             self.feed.replace(dict.fromkeys([wanted[0], name]))
 
+    def simulator(self, *options: str) -> Simulator:
+        """One that takes the place of the one there is; it ends with the run."""
+        self.sim = self._stack.enter_context(Simulator(*options))
+        self.proxy.retarget(self.sim.ws)
+        return self.sim
+
     def fault(self, kind: str, **parameters: Any) -> None:
         """Have the simulator make a fault, on the connection of this feed."""
         self.sim.fault(kind, **parameters)
 
     def gone(self, number: int = 1) -> None:
         """Wait until so many connections have ended."""
-        self.wait(lambda: len(self.spans) >= number and self.spans[number - 1].after >= 0, f"loss {number}")
+        self.wait(lambda: self.losses >= number, f"loss {number}")
 
     @property
     def losses(self) -> int:
         """Connections that have ended."""
         return sum(span.after >= 0 for span in self.spans)
 
-    def returned(self) -> None:
-        """The server is as good as ever from now on."""
-        self.returns.append(time.monotonic())
+    def returned(self, when: float = 0.0) -> None:
+        """The server is as good as ever from now on, or from some moment on."""
+        self.returns.append(when or time.monotonic())
 
     def back(self) -> None:
         """Wait for a record on a connection that was made since the server returned."""
         returned = self.returns[-1]
         self.wait(lambda: self.spans and self.spans[-1].began >= returned and self.spans[-1].after < 0, "back")
         self.records(1)
+        self.wait(lambda: self.feed.stats()["state"] == self.states[-1][1] == "live", "live")
 
     def __repr__(self) -> str:
         ends = [(round(span.ended - span.began, 3), span.reason) for span in self.spans]
@@ -345,7 +389,9 @@ class Run:
         self._drain()
         self.feed.stop()
         assert self.feed.join(WAIT), "stop() does not end the feed"
+        self._ended = time.monotonic()
         assert self.spans[-1].reason == "stopped"
+        assert self.states[-1][1] == self.feed.stats()["state"] == "stopped"
         self._check_records()
         self._check_gaps()
         self._check_waits()
@@ -361,7 +407,7 @@ class Run:
             lambda: self._on_server().get("subscriptions") == list(self.feed.subscriptions),
             f"{self.feed.subscriptions} at the server, which has {self._on_server()}",
         )
-        assert len(self.proxy.open_links) == 1
+        assert [link for link in self.proxy.open_links if not link.up.ended] == [self.spans[-1].link]
 
     def _drain(self) -> None:
         """Until all that was sent on the last connection is there."""
@@ -378,11 +424,11 @@ class Run:
 
     def _check_records(self) -> None:
         """Byte for byte what a decoder of another make finds in what came through the proxy."""
-        oracle = Oracle(CAPACITY, HISTORY, self.sim.trading_day, clock="always")
+        oracle = Oracle(CAPACITY, self.history, self.sim.trading_day, clock="always")
         came: list[int] = []
         for number, span in enumerate(self.spans):
             assert span.link.down.data is not None
-            sent, _, end = messages(span.link.down.data)
+            sent, end = messages(span.link.down.data)
             taken = span.after - span.before
             what = f"connection {number}, {span.reason!r}, {end!r}: {taken} messages of {len(sent)} that came"
             assert taken <= len(sent), what
@@ -390,7 +436,7 @@ class Run:
             assert taken == len(sent) or span.link.abrupt, what
             self.figures.unread += len(sent) - taken
             oracle.resume() if number else oracle.connected()
-            came.append(sum(oracle.decode(payload).published for payload in sent[:taken]))
+            came.append(sum(oracle.decode(payload).published for _, payload in sent[:taken]))
         self.came = came
         for level in LEVELS:
             ring = getattr(self.feed, level)
@@ -402,10 +448,36 @@ class Run:
         wanted = {name: oracle.counters[name] for name in ("duplicates", "bad", "bad_messages", "rows", "trades")}
         assert {name: stats[name] for name in wanted} == wanted
 
+    def check_silences(self, least: int, most: int) -> None:
+        """As many as there were; and each one was one."""
+        limit = min(self.settings["stale_snapshots"], self.settings["stale_trades"])
+        assert len(self.stales) == self.feed.stats()["stales"]
+        assert len(self.stales) >= least
+        for when, stale in self.stales:
+            silence = when - self._latest_message(when)
+            assert silence >= 0.8 * limit, (silence, stale)
+        if len(self.stales) > most:
+            raise StarvedError(f"{len(self.stales)} silences instead of {most}: {self.stales}")
+
+    def _latest_message(self, when: float) -> float:
+        """When the proxy had handed on the last whole message before some moment, or that connection began."""
+        span = [span for span in self.spans if span.began <= when][-1]
+        flow = span.link.down
+        assert flow.data is not None
+        latest = span.began
+        for end, _ in messages(flow.data)[0]:
+            passed = flow.moments[bisect_left(flow.moments, end, key=itemgetter(1))][0]
+            if passed > when:
+                break
+            latest = passed
+        return latest
+
     def check_trades_once(self) -> None:
         """No trade twice. For faults that do not have the server send one twice on a connection."""
         trades = self.feed.trades.last(self.feed.trades.head)
-        twice = [key for key, n in Counter(zip(trades["code"], trades["id"], strict=True)).items() if n > 1]
+        # Two simulators may give the same number to different trades.
+        keys = Counter(trades[["code", "id", "time", "price", "volume"]].tolist())
+        twice = [key for key, times in keys.items() if times > 1]
         assert not twice, twice[:5]
 
     def _check_gaps(self) -> None:
@@ -435,13 +507,13 @@ class Run:
         for _, ceiling, value in self._drawn():
             assert least <= ceiling <= most
             assert 0 <= value <= ceiling
-        asked = self.proxy.allocations
-        for before, after in pairwise(asked):
-            assert after - before >= self.settings["allocation_interval"] - 0.02, asked
+        for before, after in pairwise(self.proxy.allocations):
+            assert after - before >= self.settings["allocation_interval"], self.proxy.allocations
 
     def _drawn(self) -> list[tuple[float, float, float]]:
         # The number of a thread that has ended is given to another one.
-        return [draw for draw in self.draws.by_thread.get(self._thread, []) if draw[0] >= self._began]
+        drawn = self.draws.by_thread.get(self._thread, [])
+        return [draw for draw in drawn if self._began <= draw[0] <= self._ended]
 
     def _measure(self) -> None:
         figures = self.figures
@@ -466,13 +538,15 @@ class Run:
         inforce = [when + value for when, _, value in drawn if when < returned]
         until = max([returned, *inforce[-1:]]) if not waits else waits[0][0] + sum(value for _, value in waits)
         if self.allocates:
-            asked = [when for when in self.proxy.allocations if when < began]
-            if len(asked) > 1:
-                until = max(until, asked[-2] + self.settings["allocation_interval"])
+            # The floor counts from the end of the allocation before the one that led to this connection.
+            ends = [after for (_, state, _), (after, _, _) in pairwise(self.states) if state == "allocating"]
+            ends = [end for end in ends if end < began]
+            if len(ends) > 1:
+                until = max(until, ends[-2] + self.settings["allocation_interval"])
         return until
 
 
-def describe(figures: list[Figures]) -> str:
+def describe(figures: list[Figures]) -> dict[str, float]:
     """The figures of many runs, for the report of a long run."""
 
     def percentile(values: list[float], share: float) -> float:
@@ -481,18 +555,16 @@ def describe(figures: list[Figures]) -> str:
     late = [value for each in figures for value in each.late]
     back = [value for each in figures for value in each.back]
     down, cpu = sum(each.down for each in figures), sum(each.cpu_down for each in figures)
-    return json.dumps(
-        {
-            "runs": len(figures),
-            "gaps": sum(each.gaps for each in figures),
-            "returns": len(late),
-            "late_p50": round(percentile(late, 0.5), 4),
-            "late_p99": round(percentile(late, 0.99), 4),
-            "late_max": round(max(late, default=0.0), 4),
-            "back_p99": round(percentile(back, 0.99), 4),
-            "down": round(down, 1),
-            "cpu_while_down": round(cpu / down, 4) if down else 0.0,
-            "attempts": sum(each.attempts for each in figures),
-            "unread_after_rst": sum(each.unread for each in figures),
-        }
-    )
+    return {
+        "runs": len(figures),
+        "gaps": sum(each.gaps for each in figures),
+        "returns": len(late),
+        "late_p50": round(percentile(late, 0.5), 4),
+        "late_p99": round(percentile(late, 0.99), 4),
+        "late_max": round(max(late, default=0.0), 4),
+        "back_p99": round(percentile(back, 0.99), 4),
+        "down": round(down, 1),
+        "cpu_while_down": round(cpu / down, 4) if down else 0.0,
+        "attempts": sum(each.attempts for each in figures),
+        "unread_after_rst": sum(each.unread for each in figures),
+    }
