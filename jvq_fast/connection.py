@@ -287,12 +287,13 @@ class Connection:
 
     def backlog(self) -> tuple[int, int]:
         """Bytes that wait in the socket to be read, and how many fit there; 0 where the system does not say."""
-        if fcntl is None or self._socket is None or self._socket.fileno() == -1:
+        sock = self._socket
+        if fcntl is None or sock is None:
             return 0, 0
         try:
-            waiting = int.from_bytes(fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)), sys.byteorder)
-            room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        except OSError:
+            waiting = int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
+            room = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        except (OSError, ValueError):  # ValueError: the loop's thread has closed it
             return 0, 0
         return waiting, room
 
@@ -320,6 +321,8 @@ class Connection:
             self.close()
             self.abort()
             await asyncio.wait({self._closed}, timeout=_GRACE)
+            if self._closed.done():
+                self._release_socket()
             raise
         self._release_socket()
         reason = self.listener.reason

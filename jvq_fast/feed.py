@@ -437,7 +437,7 @@ class Feed:
                 connection.listener.quit()
             if self._loop is not None:
                 with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._supervisor.stop)
+                    self._loop.call_soon_threadsafe(self._supervisor.stop, self._supervisor.stopping)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -496,7 +496,7 @@ class Feed:
             self._channel.begin(loop)
             self._supervisor.begin()
             if self._stop_requested:
-                self._supervisor.stop()
+                self._supervisor.stop(self._supervisor.stopping)
             module = type(loop).__module__.partition(".")[0]
             self._loop_name = "asyncio+aiofastnet" if uses_aiofastnet(loop) else module
         self._ready.set()

@@ -26,7 +26,7 @@ from jvq_fast.lag import Judge
 from jvq_fast.listener import Tap
 from jvq_fast.meter import Meter
 from jvq_fast.offload import offload
-from jvq_fast.redact import Secret
+from jvq_fast.redact import Secret, redact
 from jvq_fast.rules import Backoff, Evictions, Notice, classify, ends_the_feed, server_error
 from jvq_fast.staleness import Staleness, Verdict
 from jvq_fast.subscriptions import code_of
@@ -138,19 +138,37 @@ class Supervisor:
         self._last_allocation: float | None = None
         self._gap: tuple[int, str, tuple[str, ...]] | None = None
         self._stop = asyncio.Event()
+        self._interrupt: BaseException | None = None
 
     # --- from outside ---
 
-    def stop(self) -> None:
-        """End it. On the loop's thread; before `run`, it ends at once."""
-        self._stop.set()
+    @property
+    def stopping(self) -> asyncio.Event:
+        """Which run this is, for a `stop` that is to come later."""
+        return self._stop
+
+    def stop(self, run: asyncio.Event) -> None:
+        """End that run, if it still lasts. On the loop's thread; before `run`, it ends at once."""
+        if run is not self._stop:
+            return
+        run.set()
         if self.session is not None:
-            self._enter(State.CLOSING, "stop() was called")
             self.session.connection.close()
+            try:
+                self._enter(State.CLOSING, "stop() was called")
+            except BaseException as interrupt:
+                # Out of a callback of the loop it would tear that down.
+                self._interrupt = interrupt
 
     def begin(self) -> None:
-        """A new run: forget that the last one was stopped."""
+        """A new run, on the loop's thread: forget that the last one was stopped, and what it made of its server."""
+        settings = self._settings
         self._stop = asyncio.Event()
+        self._interrupt = None
+        self._staleness = Staleness(settings.stale_snapshots, settings.stale_trades, always=settings.always)
+        self._lag = Judge(settings.max_network_lag, settings.max_feed_lag, settings.max_callback_time)
+        self._answers_ping = None
+        self._meter.take()
 
     def counted(self) -> dict[str, int]:
         """The counters, those of the connection that is open included. From any thread."""
@@ -259,13 +277,21 @@ class Supervisor:
             max_message=settings.max_message,
             close_timeout=settings.close_timeout,
         )
-        if not await connection.open(settings.connect_timeout, settings.handshake_timeout, self._stop):
-            return None
-        return connection
+        try:
+            is_open = await connection.open(settings.connect_timeout, settings.handshake_timeout, self._stop)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.session is None or task is None:
+                raise
+            # It opened all the same, so it is to end like any other: the next wait is cancelled in place of this one.
+            task.uncancel()
+            task.cancel()
+            is_open = True
+        return connection if is_open else None
 
     async def _allocate(self) -> ServerAddress | None:
         settings = self._settings
-        self._enter(State.ALLOCATING, settings.service)
+        self._enter(State.ALLOCATING, redact(settings.service))
         if self._last_allocation is not None:
             await self._pause(self._last_allocation + settings.allocation_interval - time.monotonic())
         if self._stop.is_set():
@@ -309,8 +335,11 @@ class Supervisor:
                 self.counters[name] += int(getattr(listener, name))
             self.counters["disconnects"] += 1
         self._channel.closed()
-        if listener.fatal is not None:
-            raise listener.fatal
+        fatal = listener.fatal or self._interrupt
+        if fatal is None and watching.done() and not watching.cancelled():
+            fatal = watching.result()
+        if fatal is not None:
+            raise fatal
         if cancelled is None:
             if self._stop.is_set():
                 reason = "stopped"
@@ -400,7 +429,18 @@ class Supervisor:
         stats = self._decoder.stats()
         return int(stats["records"]) + int(stats["duplicates"])
 
-    async def _watch(self, connection: Connection) -> None:
+    async def _watch(self, connection: Connection) -> BaseException | None:
+        """Look after a connection. What goes wrong with that ends the connection, and is returned."""
+        try:
+            await self._look_after(connection)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            connection.abort()
+            return error
+        return None
+
+    async def _look_after(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._judge_lag(connection, await self._sleep(self._look_every))

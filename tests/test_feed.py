@@ -282,6 +282,54 @@ def test_run_async_cancelled_closes_the_connection(server: ScriptServer) -> None
     assert reasons == ["cancelled"]
 
 
+@pytest.mark.parametrize("where", ["connecting", "open", "connect", "live", "probing", "waiting"])
+def test_run_async_cancelled_in_a_handler_ends_in_good_order(where: str, loop: Any) -> None:
+    told: list[str] = []
+    with ScriptServer(serve(binary(trade(1)))) as server:
+        feed = make(server, loop=loop, stale_trades=0.2, probe_timeout=0.1, clock="always")
+        running: list[asyncio.Task[None]] = []
+
+        def tell(what: str) -> None:
+            told.append(what)
+            if what == where:
+                running[0].cancel()
+
+        feed.on_state(lambda state, reason: tell(state))
+        feed.on_connect(lambda address: tell("connect"))
+        feed.on_disconnect(lambda reason: tell("disconnect"))
+        feed.on_trades(lambda code, trades: tell("trade"))
+
+        async def main() -> None:
+            running.append(asyncio.ensure_future(feed.run_async()))
+            with pytest.raises(asyncio.CancelledError):
+                await running[0]
+            before = list(told)
+            await asyncio.sleep(0.1)
+            assert told == before
+
+        with asyncio.Runner(loop_factory=feed._loop_factory) as runner:
+            runner.run(asyncio.wait_for(main(), WAIT))
+        gc.collect()
+    assert told[-1] == "stopped"
+    assert told.count("connect") == told.count("disconnect") == (where != "connecting")
+    assert feed.stats()["connects"] == feed.stats()["disconnects"]
+
+
+def test_a_stop_that_comes_too_late_does_not_end_the_next_run(server: ScriptServer) -> None:
+    feed = make(server)
+    runs: list[int] = []
+    feed.on_batch(lambda n: feed.stop())
+    feed.on_disconnect(lambda reason: feed.stop())
+
+    async def main() -> None:
+        for _ in range(3):
+            await feed.run_async()
+            runs.append(int(feed.stats()["connects"]))
+
+    asyncio.run(asyncio.wait_for(main(), WAIT))
+    assert runs == [1, 2, 3]
+
+
 def test_run_async_cancelled_while_connecting_leaves_nothing_open() -> None:
     def hang(peer: Peer) -> None:
         peer.read_head()
@@ -468,6 +516,35 @@ def test_what_ends_the_program_comes_out_of_every_way_to_run(
             with pytest.raises(kind, match="from a handler"):
                 go(feed, way)
             assert not feed.connected
+    assert "never retrieved" not in caplog.text
+
+
+@pytest.mark.parametrize("where", ["on_stale", "on_lag", "probing", "waiting", "closing", "stopped"])
+def test_what_ends_the_program_comes_out_of_what_is_told_beside_the_data(
+    where: str, loop: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt("from a handler")
+
+    watchful: dict[str, Any] = {"stale_trades": 0.2, "probe_timeout": 0.1, "clock": "always"}
+    for way in ("run", "run_async"):
+        with ScriptServer(serve(binary(trade(1)))) as server:
+            feed = make(server, loop=loop, max_callback_time=0.01, **watchful)
+            if where.startswith("on_"):
+                getattr(feed, where)(interrupt)
+                feed.on_trades(lambda code, trades: time.sleep(0.02))
+            else:
+                feed.on_state(lambda state, reason: interrupt() if state == where else None)
+            if where in ("closing", "stopped"):
+                feed.on_batch(lambda n: feed.stop())
+            watchdog = threading.Timer(WAIT, feed.stop)
+            watchdog.start()
+            with pytest.raises(KeyboardInterrupt, match="from a handler"):
+                go(feed, way)
+            watchdog.cancel()
+            assert not feed.connected
+            assert feed.state == "stopped"
+        gc.collect()
     assert "never retrieved" not in caplog.text
 
 
@@ -664,6 +741,32 @@ def test_stats_and_data_can_be_read_from_another_thread_while_it_runs(server: Sc
     assert feed.stats()["connected"] == 0
     assert feed.stats()["messages"] == feed.stats()["frames"]
     assert feed.history("600519", "trades").head == feed.trades.head
+
+
+def test_the_backlog_of_a_socket_that_is_just_being_closed_is_none(server: ScriptServer) -> None:
+    """Another thread asks for it at any moment."""
+
+    class Socket:
+        numbers = iter([0, -1])
+
+        def fileno(self) -> int:
+            return next(self.numbers)
+
+        def getsockopt(self, *_: object) -> int:
+            raise OSError
+
+    with make(server) as feed:
+        deadline = time.monotonic() + WAIT
+        while not feed.connected:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        connection = feed._channel.connection
+        assert connection is not None
+        sock, connection._socket = connection._socket, Socket()  # type: ignore[assignment]
+        try:
+            assert connection.backlog() == (0, 0)
+        finally:
+            connection._socket = sock
 
 
 def test_a_handler_that_is_assigned_is_refused_with_the_right_way() -> None:

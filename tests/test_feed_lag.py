@@ -84,6 +84,14 @@ def test_an_event_handler_of_the_feed_is_blamed_too() -> None:
     assert {lag.fault for lag in lags if "on_state" in lag.detail} == {"callback"}
 
 
+def test_a_handler_that_is_slow_before_the_first_data_is_blamed_too() -> None:
+    with ScriptServer(steady()) as server:
+        feed = jvq.Feed(TOKEN, "lv2_600519", server=server.ws, **SETTINGS)
+        feed.on_connect(lambda address: time.sleep(0.8))
+        lags = run(feed, lambda lags: any("on_connect" in lag.detail for lag in lags))
+    assert {lag.fault for lag in lags if "on_connect" in lag.detail} == {"callback"}
+
+
 def test_data_that_arrives_late_is_the_networks_fault() -> None:
     with ScriptServer(steady(lambda n: 5.0 if n > 60 else 0.0)) as server:
         feed = jvq.Feed(TOKEN, "lv2_600519", server=server.ws, **SETTINGS)

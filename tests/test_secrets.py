@@ -276,6 +276,16 @@ def test_allocation_that_fails_shows_nothing(path: str, logs: Everything) -> Non
     assert trial.clean()
 
 
+def test_an_allocation_service_with_the_token_in_its_path_is_told_without_it(logs: Everything) -> None:
+    reasons: list[str] = []
+    with ScriptServer(reply(500, b"")) as service:
+        trial = Trial(logs, loop="asyncio", allocation=f"{service.http}/{CANARY}")
+        trial.feed.on_state(lambda state, reason: reasons.append(reason))
+        assert isinstance(trial.run(), jvq.AllocationError)
+    assert len(reasons) == 2
+    assert found_in(reasons + logs.texts) == []
+
+
 @pytest.mark.parametrize("path", SERVER)
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_connection_that_fails_shows_nothing(path: str, loop: str, logs: Everything) -> None:

@@ -170,6 +170,18 @@ def test_an_error_that_ends_the_feed_is_its_last_state() -> None:
     assert "401" in next(event[2] for event in trial.events if event[:2] == ("state", "failed"))
 
 
+def test_what_watches_a_connection_does_not_end_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("jvq_fast.staleness.Staleness.look", look)
+    with ScriptServer(then(dead)) as server:
+        trial = Trial(server)
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            trial.run_for(WAIT)
+    assert trial.of("state")[-1] == "failed"
+
+
 # --- complaints of the server ---
 
 
@@ -480,6 +492,19 @@ def test_stop_ends_a_probe_at_once() -> None:
         trial.run(lambda trial: "probing" in trial.of("state"))
         assert time.monotonic() - began < WAIT / 2
     assert trial.of("state")[-2:] == ["closing", "stopped"]
+
+
+def test_another_run_tells_its_outages_anew() -> None:
+    def first_push(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        peer.send(binary(trade(next(numbers))))
+        dead(peer)
+
+    with ScriptServer(then(dead), first_push) as server:
+        trial = Trial(server)
+        trial.run(lambda trial: len(trial.of("stale")) == 1)
+        trial.run(lambda trial: len(trial.of("stale")) == 2)
 
 
 @pytest.mark.parametrize(
