@@ -80,6 +80,7 @@ class _Session:
     complained: float = 0.0
     is_refused: bool = False
     has_spoken: bool = False  # a TEXT that was no complaint
+    is_left: bool = False  # by this side, because it is refused
     reason: str = ""  # why this side gave it up
 
 
@@ -356,7 +357,9 @@ class Supervisor:
     def _reason(self, session: _Session, said: str) -> str:
         """Why a connection ended; a complaint that was not about its end is forgotten."""
         now = asyncio.get_running_loop().time()
-        if session.complaint is not None and now - session.complained > _COMPLAINT:
+        if session.connection.listener.messages:
+            session.is_refused = False  # what was refused gets no data
+        if session.reason or (now - session.complained > _COMPLAINT and not session.is_left):
             session.complaint = session.notice = None
         if session.complaint is not None:
             return f"{'refused' if session.is_refused else 'evicted'}: {session.complaint.text}"
@@ -421,7 +424,13 @@ class Supervisor:
         if is_first and loop.time() - session.opened < self._settings.connect_timeout:
             session.is_refused = True
             if notice is not Notice.OTHER:
-                loop.call_later(_REFUSED_OPEN, session.connection.close)
+                loop.call_later(_REFUSED_OPEN, self._leave, session)
+
+    def _leave(self, session: _Session) -> None:
+        """A server refused the connection: it is left, unless it serves it all the same."""
+        if session is self.session and not session.connection.listener.messages:
+            session.is_left = True
+            session.connection.close()
 
     # --- silence and lag ---
 

@@ -76,9 +76,10 @@ class Trial:
 numbers = itertools.count(1)
 
 
-def lively(peer: Peer, seconds: float = 0.3, row: Callable[[int], str] = trade) -> None:
+def lively(peer: Peer, seconds: float = 0.3, row: Callable[[int], str] = trade, *, accepted: bool = False) -> None:
     """Take the subscription and send a record every 20 ms."""
-    peer.accept()
+    if not accepted:
+        peer.accept()
     peer.text()
     for _ in range(int(seconds / 0.02)):
         peer.send(binary(row(next(numbers))))
@@ -283,6 +284,58 @@ def test_a_server_that_refuses_and_does_not_close_is_left(monkeypatch: pytest.Mo
     with ScriptServer(then(lambda peer: None), script, good) as server:
         trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 1)
     assert trial.feed.stats()["refusals"] == 1
+
+
+def test_a_server_that_refuses_and_takes_its_time_to_close_has_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jvq_fast.supervisor._REFUSED_OPEN", 0.2)
+    monkeypatch.setattr("jvq_fast.supervisor._COMPLAINT", 0.1)
+
+    def script(peer: Peer) -> None:
+        peer.accept(frame(TEXT, LIMIT_TEXT.encode()))
+        peer.until_closed()
+
+    with ScriptServer(script) as server, pytest.raises(jvq.ConnectionLimitError):
+        Trial(server).run_for(WAIT)
+
+
+def test_a_server_that_warns_of_the_limit_and_serves_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jvq_fast.supervisor._REFUSED_OPEN", 0.1)
+
+    def script(peer: Peer) -> None:
+        peer.accept(frame(TEXT, LIMIT_TEXT.encode()))
+        lively(peer, 1, accepted=True)
+
+    with ScriptServer(script) as server:
+        trial = Trial(server).run(lambda trial: trial.feed.trades.head >= 30)
+        assert server.accepted == 1
+    assert trial.feed.stats()["refusals"] == 0
+
+
+def test_a_first_connection_with_data_was_not_refused() -> None:
+    """A code that the server does not know is complained of first; what ends the connection later is something else."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        peer.send(frame(TEXT, "-1#订阅代码错误".encode()), binary(trade(next(numbers))))
+
+    with ScriptServer(script, good) as server:
+        trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 1)
+    assert trial.feed.stats()["refusals"] == 0
+
+
+def test_a_complaint_about_a_probe_is_no_eviction() -> None:
+    def script(peer: Peer) -> None:
+        lively(peer)
+        while peer.frame()[0] != TEXT:
+            pass
+        peer.send(frame(TEXT, b"-1#unknown command"))
+        peer.until_closed()
+
+    with ScriptServer(*[script] * 4, good) as server:
+        trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 4)
+    assert trial.feed.stats()["evictions"] == 0
+    assert all(reason.startswith("stale: ") for reason in trial.of("disconnect")[:4])
 
 
 # --- the pace ---
