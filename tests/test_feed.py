@@ -536,7 +536,7 @@ def test_what_ends_the_program_comes_out_of_what_is_told_beside_the_data(
             else:
                 feed.on_state(lambda state, reason: interrupt() if state == where else None)
             if where in ("closing", "stopped"):
-                feed.on_batch(lambda n: feed.stop())
+                feed.on_batch(lambda n, feed=feed: feed.stop())
             watchdog = threading.Timer(WAIT, feed.stop)
             watchdog.start()
             with pytest.raises(KeyboardInterrupt, match="from a handler"):
