@@ -188,7 +188,7 @@ def judge(answer: Reply) -> str | AllocationError:
             return server.strip()
         return AllocationError("the allocation service's reply names no server")
     message = reply.get("message") or reply.get("msg") or ""
-    return AllocationRefusedError(_shown(code), _shown(message))
+    return AllocationRefusedError(_shown(code), _shown(message), status)
 
 
 def _shown(value: object) -> str:

@@ -31,13 +31,14 @@ class AllocationError(JvqError):
 class AllocationRefusedError(AllocationError):
     """The allocation service answered and said no: look at the token, the balance and the market.
 
-    `code` and `message` are the service's own, as text.
+    `code` and `message` are the service's own, as text, `status` that of HTTP.
     """
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(code, message)
+    def __init__(self, code: str, message: str, status: int = 200) -> None:
+        super().__init__(code, message, status)
         self.code = code
         self.message = message
+        self.status = status
 
     def __str__(self) -> str:
         return f"the allocation service refused: code {self.code}" + (f", {self.message}" if self.message else "")

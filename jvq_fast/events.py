@@ -87,7 +87,7 @@ class Events:
 
     def tell(self, name: str, *arguments: object) -> None:
         for handler in self._handlers[name]:
-            self._meter.begin_call()
+            self._meter.begin_call(handler, name)
             try:
                 handler(*arguments)
             except Exception as error:
@@ -102,7 +102,7 @@ class Events:
         if not handlers:
             _log.error("%s: %s: %s", where, type(error).__name__, error, exc_info=error if where in NAMES else None)
         for handler in handlers:
-            self._meter.begin_call()
+            self._meter.begin_call(handler, "on_error")
             try:
                 handler(error, where)
             except Exception:

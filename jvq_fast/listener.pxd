@@ -39,6 +39,7 @@ cdef class Listener(WSListener):
     cdef bint end_recorded
     cdef int64_t read_ns
     cdef readonly bint closing
+    cdef readonly bint is_closed_by_peer        # with a CLOSE
     cdef readonly int64_t message_ns
     cdef readonly str reason
     cdef readonly object fatal

@@ -40,6 +40,8 @@ cdef class Meter:
     cdef bint read_dispatched
     cdef bint message_dispatched
     cdef int depth              # of handlers within handlers
+    cdef object running         # the outermost of them, while depth is above 0
+    cdef str running_where
     cdef int64_t read_ns        # when the socket read began
     cdef int64_t mark           # up to here all time of the read is accounted for
     cdef int64_t read_callbacks

@@ -22,6 +22,11 @@ _NO_GOOD = re.compile(
 )
 
 
+# What passes by itself, whatever else the text says.
+_LATER = re.compile(r"频繁|稍后|繁忙|超时|later|again|busy|timeout|timed out|unavailable|temporar", re.IGNORECASE)
+_SERVER_FAULT = 500  # of HTTP statuses, from here on
+
+
 class Notice(Enum):
     """What a text that begins with `-1#` is about."""
 
@@ -47,12 +52,12 @@ def server_error(text: str, notice: Notice) -> ServerError:
 def ends_the_feed(error: JvqError) -> bool:
     """Whether trying again is of no use: the token is not accepted."""
     if isinstance(error, AllocationRefusedError):
-        return _is_about_token(error.message)
+        return error.status < _SERVER_FAULT and _is_about_token(error.message)
     return isinstance(error, HandshakeError) and error.status in _UNAUTHORIZED
 
 
 def _is_about_token(text: str) -> bool:
-    return _TOKEN.search(text) is not None and _NO_GOOD.search(text) is not None
+    return bool(_TOKEN.search(text) and _NO_GOOD.search(text) and not _LATER.search(text))
 
 
 class Backoff:

@@ -33,6 +33,8 @@ from jvq_fast.subscriptions import code_of
 
 # What the server complained of within so many seconds before the end of a connection is taken for its reason.
 _COMPLAINT = 5.0
+# A connection is refused within so many seconds of its opening; later it is evicted.
+_REFUSAL = 2.0
 # A server that refuses a connection and leaves it open is left after so many seconds.
 _REFUSED_OPEN = 2.0
 # What holds the loop up is seen to this grain.
@@ -78,6 +80,7 @@ class _Session:
     complaint: ServerError | None = None
     notice: Notice | None = None
     complained: float = 0.0
+    messages: int = 0  # that had come by then
     is_refused: bool = False
     has_spoken: bool = False  # a TEXT that was no complaint
     is_left: bool = False  # by this side, because it is refused
@@ -356,10 +359,11 @@ class Supervisor:
 
     def _reason(self, session: _Session, said: str) -> str:
         """Why a connection ended; a complaint that was not about its end is forgotten."""
-        now = asyncio.get_running_loop().time()
-        if session.connection.listener.messages:
-            session.is_refused = False  # what was refused gets no data
-        if session.reason or (now - session.complained > _COMPLAINT and not session.is_left):
+        listener = session.connection.listener
+        is_late = asyncio.get_running_loop().time() - session.complained > _COMPLAINT and not session.is_left
+        # Data after it shows that a complaint was about something else. So does a reset, unless the words are clear.
+        is_other = session.notice is Notice.OTHER and not session.is_refused and not listener.is_closed_by_peer
+        if session.reason or is_late or is_other or listener.messages != session.messages:
             session.complaint = session.notice = None
         if session.complaint is not None:
             return f"{'refused' if session.is_refused else 'evicted'}: {session.complaint.text}"
@@ -421,7 +425,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         session.complaint, session.notice, session.complained = error, notice, loop.time()
         is_first = not session.has_spoken and not session.connection.listener.messages
-        if is_first and loop.time() - session.opened < self._settings.connect_timeout:
+        session.messages = session.connection.listener.messages
+        if is_first and loop.time() - session.opened < _REFUSAL:
             session.is_refused = True
             if notice is not Notice.OTHER:
                 loop.call_later(_REFUSED_OPEN, self._leave, session)

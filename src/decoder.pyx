@@ -909,6 +909,8 @@ cdef class Decoder:
                     handler(*arguments)
                 else:
                     timer.depth += 1
+                    if timer.depth == 1:
+                        timer.running, timer.running_where = handler, where
                     try:
                         handler(*arguments)
                     finally:
@@ -924,7 +926,7 @@ cdef class Decoder:
             logger.error("%s raised %s", where, type(error).__name__, exc_info=error)
         for handler in self.error_handlers:
             if self.timer is not None:
-                self.timer.begin_call()
+                self.timer.begin_call(handler, "on_error")
             try:
                 handler(error, where)
             except Exception as second:

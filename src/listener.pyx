@@ -370,7 +370,7 @@ cdef class Listener(WSListener):
             if not may_close(code):
                 return self.refuse(transport, 1002, f"a CLOSE with code {code}")
             said = PyUnicode_DecodeUTF8(<const char *>payload + 2, size - 2, "replace")
-        self.closing = True
+        self.closing = self.is_closed_by_peer = True
         self.reason = f"the server closed the connection: {code} {said}".rstrip()
         transport.send_close(code)
         self.owner.ending()

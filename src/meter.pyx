@@ -167,7 +167,7 @@ cdef class Meter:
             self.delays.levels[level].excess = &(<Histogram>self.excesses[level]).data
         self.delays.late = NONE
         self.start = jvq_clock_ns()
-        self.slowest_where = ""
+        self.slowest_where = self.running_where = ""
         self.last = Interval(self.start * NS, self.start * NS)
 
     @property
@@ -229,16 +229,21 @@ cdef class Meter:
         stats["lag_readers_max"] = max([int(each.max) for each in self.distances])
         stats["callback_seconds"] = (self.called_before + self.called_ns) * NS
         stats["decode_seconds"] = (self.decoded_before + self.decoded_ns) * NS
+        # A handler that hangs ends in no histogram: here it shows while it runs.
+        is_running = self.depth > 0
+        stats["callback_running"] = f"{self.running_where} {name_of(self.running)}" if is_running else ""
+        stats["callback_running_seconds"] = round(max(0, jvq_clock_ns() - self.mark) * NS, 6) if is_running else 0.0
         skew = self.skew
         stats["clock_skew_ms"] = 0.0 if skew is None else round(skew * 1e3, 3)
         return stats
 
     # --- the thread that decodes ---
 
-    def begin_call(self):
+    def begin_call(self, handler, str where):
         """Before a handler that the decoder does not call: its time counts as the handlers'. Needs ``end_call``."""
         self.depth += 1
         if self.depth == 1:
+            self.running, self.running_where = handler, where
             if self.is_reading:
                 self.account()
             else:

@@ -166,6 +166,26 @@ def test_a_socket_that_fills_up_behind_a_slow_handler_is_told() -> None:
     assert told.fault == "callback"
 
 
+def test_a_handler_that_hangs_is_seen_while_it_hangs() -> None:
+    release = threading.Event()
+    with ScriptServer(steady()) as server:
+        feed = jvq.Feed(TOKEN, "lv2_600519", server=server.ws, **SETTINGS)
+
+        @feed.on_trades
+        def hanging(code: str, trades: Any) -> None:
+            release.wait(WAIT)
+
+        with feed:
+            deadline = time.monotonic() + WAIT
+            while float((stats := feed.stats())["callback_running_seconds"]) < 0.5:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            release.set()
+            assert "on_trades" in str(stats["callback_running"])
+            assert "hanging" in str(stats["callback_running"])
+    assert feed.stats()["callback_running"] == ""
+
+
 def test_readers_are_measured_by_their_distance_from_the_head() -> None:
     with ScriptServer(steady(every=0.001)) as server:
         feed = jvq.Feed(TOKEN, "lv2_600519", server=server.ws, **SETTINGS)

@@ -97,7 +97,7 @@ LOSSES: dict[str, tuple[Script, str]] = {
     "protocol error seen by picows": (serve(binary(trade(1)), frame(7)), "opcode"),
     "cut in a frame": (cut(binary(trade(1)), binary(trade(99))[:-3]), "lost"),
     "cut in a message": (cut(binary(trade(1)), frame(BINARY, deflate(trade(99))[:9], fin=False)), "lost"),
-    "evicted": (cut(binary(trade(1)), frame(TEXT, b"-1#evicted")), "evicted: -1#evicted"),
+    "evicted": (cut(binary(trade(1)), frame(TEXT, "-1#账户连接数已达并发上限".encode())), "evicted: -1#"),
     "said goodbye badly": (serve(binary(trade(1)), frame(CLOSE, b"\x00\x00")), "CLOSE with code 0"),
 }
 

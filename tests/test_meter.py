@@ -326,14 +326,14 @@ class Nameless(Callable):
     ],
 )
 def test_a_handler_is_named_whatever_it_is(market, handler, name):
-    market.meter.begin_call()
+    market.meter.begin_call(print, "on_gap")
     market.meter.end_call(handler, "on_gap")
     interval = market.meter.take()
     assert (interval.slowest_handler, interval.slowest_where, interval.slowest_code) == (name, "on_gap", "")
 
 
 def test_a_handler_that_has_no_name_does_not_raise(market):
-    market.meter.begin_call()
+    market.meter.begin_call(print, "on_gap")
     market.meter.end_call(Nameless(), "on_gap")
     assert "Nameless object at" in market.meter.take().slowest_handler
 
@@ -432,12 +432,12 @@ def test_a_large_message_is_dispatched_in_parts_and_measured_once():
 
 def test_what_a_feed_calls_itself_is_a_handlers_time_and_not_twice(market):
     def gap(recv_ns):
-        market.meter.begin_call()
+        market.meter.begin_call(print, "on_gap")
         time.sleep(0.03)
         market.meter.end_call(gap, "on_gap")
 
     def outer(code, trades):
-        market.meter.begin_call()
+        market.meter.begin_call(print, "on_gap")
         time.sleep(0.02)
         market.meter.end_call(outer, "on_connect")
 
@@ -569,7 +569,7 @@ def test_figures_are_read_from_another_thread_while_it_decodes():
 
 def test_stats_have_the_same_names_before_and_after_data(market):
     before = market.meter.stats()
-    assert set(before.values()) == {0}
+    assert set(before.values()) <= {0, ""}
     for at in range(3):
         market.trade(at * SECOND, (40 + 10 * at) * MS)
     market.meter.take()

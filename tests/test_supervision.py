@@ -234,6 +234,45 @@ def test_a_complaint_long_before_the_end_is_not_its_reason(monkeypatch: pytest.M
     assert trial.feed.stats()["server_errors"] == 4
 
 
+def test_a_reset_after_a_complaint_about_something_else_is_no_eviction() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        peer.send(binary(trade(next(numbers))), frame(TEXT, "-1#代码错误 lv2_999999".encode()))
+        time.sleep(0.05)
+        peer.reset()
+
+    with ScriptServer(*[script] * 4, good) as server:
+        trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 4)
+    assert trial.feed.stats()["evictions"] == 0
+
+
+def test_data_after_a_complaint_shows_that_it_was_about_something_else() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(frame(TEXT, f"{LIMIT_TEXT}, -1#token无效".encode()))
+        peer.text()
+        peer.send(binary(trade(next(numbers))))
+        time.sleep(0.05)
+        peer.reset()
+
+    with ScriptServer(*[script] * 4, good) as server:
+        trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 4)
+    assert trial.feed.stats()["evictions"] == trial.feed.stats()["refusals"] == 0
+
+
+def test_twins_on_a_server_that_acknowledges_nothing_and_has_no_data_do_not_fight_for_ever() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        time.sleep(2.5)
+        peer.send(frame(TEXT, LIMIT_TEXT.encode()), frame(CLOSE, b"\x03\xf0"))
+        peer.until_closed()
+
+    with ScriptServer(script) as server, pytest.raises(jvq.EvictedError):
+        Trial(server, stale_trades=60).run_for(WAIT)
+    assert server.accepted == 3
+
+
 def test_refusals_on_the_way_back_are_reported_and_do_not_end_the_feed() -> None:
     with ScriptServer(then(lambda peer: None), *[refuse()] * 5, good) as server:
         trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 1)
@@ -272,6 +311,24 @@ def test_an_allocation_that_refuses_the_token_ends_the_feed() -> None:
             with pytest.raises(jvq.AllocationRefusedError, match="token"):
                 trial.run_for(WAIT)
             assert service.accepted == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (503, "token service error: backend unknown"),
+        (200, "token请求过于频繁，连接失败，请稍后再试"),
+        (200, "余额不足"),
+    ],
+)
+def test_an_allocation_refused_for_the_moment_does_not_end_the_feed(status: int, message: str) -> None:
+    with ScriptServer(then(lambda peer: None), good) as server:
+        fine = reply(200, json.dumps({"code": "0", "server": server.ws}).encode())
+        no = reply(status, json.dumps({"code": "-1", "message": message}).encode())
+        with ScriptServer(fine, no, no, fine) as service:
+            trial = Trial(server, server=None, allocation=service.http, allocation_interval=0)
+            trial.run(lambda trial: len(trial.of("gap")) == 1)
+    assert [type(error) for error in trial.of("error")] == [jvq.AllocationRefusedError] * 2
 
 
 def test_a_server_that_refuses_and_does_not_close_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

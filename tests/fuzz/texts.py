@@ -32,6 +32,10 @@ NO_GOOD = (
     *("invalid", "expired", "wrong", "bad", "unknown", "illegal", "missing", "not found", "denied"),
     *("unauthorised", "unauthorized", "revoked"),
 )
+LATER = (
+    *("频繁", "稍后", "繁忙", "超时", "later", "again", "busy"),
+    *("timeout", "timed out", "unavailable", "temporar"),
+)
 # Letters beyond ASCII that case-blind comparison takes for ASCII ones.
 FOLD = str.maketrans("\u017f\u212a\u0130\u0131", "skii")
 
@@ -42,6 +46,8 @@ def folded(text: str) -> str:
 
 def is_about_token(text: str) -> bool:
     low = folded(text)
+    if any(word in low for word in LATER):
+        return False
     return any(word in low for word in ABOUT_TOKEN) and any(word in low for word in NO_GOOD)
 
 
@@ -133,7 +139,7 @@ WORDS = tuple(
     word.encode()
     for word in (
         *("-1#", "0#", "#", "-1", "\n", " ", "账户连接数已达并发上限", "连接数", "上限", "超", "满", "x" * 12),
-        *(*LIMITS, *ABOUT_TOKEN, *NO_GOOD, *forms(), "TO\u212aEN", "M\u0130SS\u0131NG"),
+        *(*LIMITS, *ABOUT_TOKEN, *NO_GOOD, *LATER, *forms(), "TO\u212aEN", "M\u0130SS\u0131NG"),
         *("\\", "%", "%25", "ß", "😀", "\0"),
     )
 )
