@@ -140,8 +140,10 @@ class Channel:
             self._reserve(reserve)
         with self._lock:
             while self._commands and self.connection is not None:
-                self._subscribed()
-                self.connection.send(self._commands.popleft())
+                command = self._commands.popleft()
+                if not command.startswith("del="):
+                    self._subscribed()
+                self.connection.send(command)
 
     def _subscribed(self) -> None:
         if self._loop is not None:

@@ -64,6 +64,7 @@ class Staleness:
         self._warned = False
         self._watch = Watch.OFF
         self._day = 0
+        self._wanted: tuple[str, ...] = ()
         self._opened = 0.0
         self._since = 0.0  # when the present silence began
         self._records = 0  # of all connections
@@ -100,6 +101,7 @@ class Staleness:
         `records` counts what was published over all connections, `subscribed_at` is when the last subscribe was sent.
         """
         self._turn(now, wall_ns, wanted)
+        self._change(now, wanted)
         if records != self._records:
             self._records = records
             self._arrived(now, subscribed_at, wanted)
@@ -115,11 +117,12 @@ class Staleness:
         return Verdict.FINE if now < self._believed_until else Verdict.PROBE
 
     def probed(
-        self, now: float, records: int, subscribed_at: float, wanted: tuple[str, ...], answered: bool
+        self, now: float, records: int, subscribed_at: float, wanted: tuple[str, ...], answered: bool, alive: bool
     ) -> Verdict:
-        """After a probe: FINE, or STALE with its `reason`."""
+        """After a probe: FINE, or STALE with its `reason`. `alive`: something came, be it an answer or not."""
         if answered:
             self._answers = True
+        self._change(now, wanted)
         if records != self._records:
             self._records = records
             self._arrived(now, subscribed_at, wanted)
@@ -129,12 +132,12 @@ class Staleness:
             if not answered and self._unanswered and self._answers is None:
                 self._answers = False
             return Verdict.FINE
-        if not answered and (self._answers or (self._answers is None and self._watch is Watch.FULL)):
+        if not alive and (self._answers or (self._answers is None and self._watch is Watch.FULL)):
             self._unanswered = True
             return self._stale(f"no data for {silence:.0f} s, and no answer to a probe")
         if self._expects(silence, wanted):
             self._suspect = self._since
-            said = "though the server answers" if answered else "from a server that never answers"
+            said = "though the server answers" if alive else "from a server that never answers"
             return self._stale(f"no data for {silence:.0f} s, {said}")
         self._believed_until = now + _PROBE_AGAIN * limit
         return Verdict.FINE
@@ -184,6 +187,16 @@ class Staleness:
             self._was_pushed = True
         self._since = now
         self._believed_until = 0.0
+
+    def _change(self, now: float, wanted: tuple[str, ...]) -> None:
+        """Silence under one subscription says little about another."""
+        before, self._wanted = self._wanted, wanted
+        if wanted is before or wanted == before:
+            return
+        if (self._limit(wanted) or 0.0) < (self._limit(before) or 0.0):
+            self._since = now
+        if len(set(map(code_of, wanted))) < _MANY and not set(before) <= set(wanted):
+            self._has_traded = False  # what traded may be what is gone
 
     def _turn(self, now: float, wall_ns: int, wanted: tuple[str, ...]) -> None:
         """Silence begins anew with each phase of the day, patience with each day."""

@@ -459,7 +459,7 @@ class Supervisor:
         while True:
             self._judge_lag(connection, await self._sleep(self._look_every))
             session = self.session
-            if session is None or session.connection is not connection:
+            if session is None or session.connection is not connection or connection.listener.closing:
                 continue
             subscribed, wanted = self._channel.subscribed_at, self._channel.wanted
             verdict = self._staleness.look(loop.time(), self._wall_ns(), self._records(), subscribed, wanted)
@@ -467,18 +467,22 @@ class Supervisor:
                 continue
             before = self.state
             self._enter(State.PROBING, f"no data for {self._staleness.silence(loop.time()):.0f} s")
-            answered = await self._probe(session)
-            verdict = self._staleness.probed(loop.time(), self._records(), subscribed, wanted, answered)
+            answered, alive = await self._probe(session)
+            subscribed, wanted = self._channel.subscribed_at, self._channel.wanted
+            verdict = self._staleness.probed(loop.time(), self._records(), subscribed, wanted, answered, alive)
             if verdict is Verdict.STALE:
                 self._give_up(session)
                 return
             if self.state is State.PROBING:
-                self._enter(before, "the server answers" if answered else "the server answers no probe")
+                said = "the server answers" if answered else "the server sends" if alive else "no answer to the probe"
+                self._enter(before, said)
 
-    async def _probe(self, session: _Session) -> bool:
-        """Ask the server for a sign of life; whether anything at all came."""
+    async def _probe(self, session: _Session) -> tuple[bool, bool]:
+        """Ask the server for a sign of life; whether it answered, and whether anything at all came."""
         listener = session.connection.listener
-        frames, pongs = listener.frames, listener.pongs
+        frames, texts, pongs = listener.frames, listener.texts, listener.pongs
+        if pongs:
+            self._answers_ping = True  # one that came after the answer to `list`
         self.counters["probes"] += 1
         is_asked = self._answers_ping is not False
         if is_asked:
@@ -487,13 +491,15 @@ class Supervisor:
             await self._channel.request_async("list", self._settings.probe_timeout)
         except (NotConnectedError, RequestTimeoutError, ServerError):
             pass
-        answered = listener.frames != frames
+        # What held the loop up past the timeout may have kept the answer from being read.
+        await asyncio.sleep(0)
+        answered = (listener.texts, listener.pongs) != (texts, pongs)
         self.counters["probes_answered"] += answered
         if listener.pongs != pongs:
             self._answers_ping = True
         elif is_asked and answered and self._answers_ping is None:
             self._answers_ping = False
-        return answered
+        return answered, listener.frames != frames
 
     async def _sleep(self, seconds: float) -> float:
         """Sleep in short naps; returns by how many seconds the loop woke us too late, at worst."""
@@ -505,6 +511,8 @@ class Supervisor:
             await asyncio.sleep(due - now)
             now = loop.time()
             lateness = max(lateness, now - due)
+        if lateness > self._nap:
+            await asyncio.sleep(0)  # what came meanwhile is read first
         return lateness
 
     def _judge_lag(self, connection: Connection, lateness: float) -> None:

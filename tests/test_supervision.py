@@ -1,5 +1,6 @@
 """What a feed does about each failure: the states it runs through, when it goes on, and when it stops."""
 
+import asyncio
 import datetime as dt
 import itertools
 import json
@@ -602,6 +603,109 @@ def test_stop_ends_a_probe_at_once() -> None:
         trial.run(lambda trial: "probing" in trial.of("state"))
         assert time.monotonic() - began < WAIT / 2
     assert trial.of("state")[-2:] == ["closing", "stopped"]
+
+
+def test_what_is_unsubscribed_while_the_server_is_asked_is_no_outage() -> None:
+    def script(peer: Peer) -> None:
+        lively(peer)
+        while peer.frame() != (TEXT, b"all="):
+            pass
+        peer.send(frame(TEXT, b"0#"))
+        peer.until_closed()
+
+    with ScriptServer(script) as server:
+        trial = Trial(server, probe_timeout=3)
+        trial.feed.on_state(lambda state, reason: trial.feed.replace(()) if state == "probing" else None)
+        trial.run(lambda trial: trial.of("state")[2:5] == ["live", "probing", "live"])
+        assert server.accepted == 1
+    assert trial.of("stale") == []
+
+
+def test_snapshots_added_to_trades_that_are_quiet_are_given_their_time() -> None:
+    def script(peer: Peer) -> None:
+        lively(peer, 0.2)
+        peer.text()
+        for _ in range(10):
+            time.sleep(0.2)
+            peer.send(binary(quote(next(numbers))))
+
+    with ScriptServer(script) as server:
+        trial = Trial(server, stale_trades=60, stale_snapshots=0.8)
+        later = threading.Timer(1.5, trial.feed.subscribe, ["lv1_600519"])
+        later.start()
+        trial.run(lambda trial: trial.feed.quotes.head >= 8)
+        assert server.accepted == 1
+    assert trial.feed.stats()["probes"] == 0
+
+
+def test_stocks_that_traded_and_are_not_wanted_any_more_do_not_make_suspended_ones_an_outage() -> None:
+    def script(peer: Peer) -> None:
+        lively(peer, 0.3, quote)
+        peer.text()
+        peer.send(binary(quote(next(numbers)).replace("600519", "000001")))
+        answering(peer)
+
+    with ScriptServer(script) as server:
+        trial = Trial(server, "lv1_600519")
+        later = threading.Timer(0.4, trial.feed.replace, ["lv1_000001"])
+        later.start()
+        trial.run_for(2.5)
+        assert server.accepted == 1
+    assert trial.of("stale") == []
+    assert int(trial.feed.stats()["probes"]) >= 1
+
+
+def test_data_after_an_unsubscribe_is_no_first_push() -> None:
+    def script(peer: Peer) -> None:
+        lively(peer, 0.6)
+        answering(peer)
+
+    names = [f"lv2_{number}" for number in range(600500, 600600)]
+    with ScriptServer(script, good) as server:
+        trial = Trial(server, [*names, "lv2_600519"])
+        trial.feed.on_batch(lambda n: trial.feed.unsubscribe(names.pop()))
+        trial.run(lambda trial: bool(trial.of("stale")))
+
+
+def test_data_is_no_answer_to_a_probe() -> None:
+    """Whether a server answers probes is found out where it sends data, too."""
+    with ScriptServer(then(dead), good) as server:
+        trial = Trial(server).run(lambda trial: trial.feed.stats()["answers"] == "no")
+        assert server.accepted == 2
+    assert len(trial.of("stale")) == 1
+    assert trial.feed.stats()["probes_answered"] == 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_answer_that_waits_behind_a_loop_that_is_held_up_counts(loop: str) -> None:
+    def script(peer: Peer) -> None:
+        lively(peer)
+        while True:
+            kind, payload = peer.frame()
+            if kind == TEXT and payload == b"list":
+                time.sleep(0.05)
+                peer.send(frame(TEXT, b"0#"), binary(trade(next(numbers))))
+            elif kind == CLOSE:
+                return
+
+    async def main(feed: jvq.Feed, other: jvq.Feed) -> None:
+        running = [asyncio.ensure_future(each.run_async()) for each in (feed, other)]
+        while int(feed.stats()["probes"]) < 3:
+            await asyncio.sleep(0.01)
+        for each in (feed, other):
+            each.stop()
+        await asyncio.gather(*running)
+
+    with ScriptServer(script) as server, ScriptServer(good) as busy:
+        trial = Trial(server, loop=loop)
+        other = jvq.Feed(TOKEN, "lv2_600519", server=busy.ws)
+        probes: list[str] = []
+        trial.feed.on_state(lambda state, reason: probes.append(state) if state == "probing" else None)
+        other.on_trades(lambda code, trades: time.sleep(0.5) if probes and probes.pop() else None)
+        with asyncio.Runner(loop_factory=trial.feed._loop_factory) as runner:
+            runner.run(asyncio.wait_for(main(trial.feed, other), WAIT))
+        assert server.accepted == 1
+    assert trial.of("stale") == []
 
 
 def test_another_run_tells_its_outages_anew() -> None:
