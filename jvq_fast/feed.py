@@ -502,10 +502,14 @@ class Feed:
         self._ready.set()
         try:
             async with contextlib.AsyncExitStack() as stack:
-                if self._status is not None:
-                    stack.enter_context(StatusSocket(self._status, self.stats))
-                if self._capture is not None:
-                    await stack.enter_async_context(self._recording(self._capture))
+                try:
+                    if self._status is not None:
+                        stack.enter_context(StatusSocket(self._status, self.stats))
+                    if self._capture is not None:
+                        await stack.enter_async_context(self._recording(self._capture))
+                except Exception as error:
+                    self._supervisor.fail(error)
+                    raise
                 self._reserve(self.subscriptions)
                 await self._supervisor.run()
         finally:

@@ -188,6 +188,10 @@ class Supervisor:
         words = {None: "unknown", True: "yes", False: "no"}
         return {"answers": words[self._staleness.answers], "answers_ping": words[self._answers_ping]}
 
+    def fail(self, error: Exception) -> None:
+        """A run that did not come as far as `run`."""
+        self._enter(State.FAILED, str(error) or type(error).__name__)
+
     async def run(self) -> None:
         """Until `stop()`. What ends the feed is raised."""
         try:

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,6 +171,15 @@ def test_an_error_that_ends_the_feed_is_its_last_state() -> None:
             trial.run_for(WAIT)
     assert trial.of("state") == ["connecting", "failed"]
     assert "401" in next(event[2] for event in trial.events if event[:2] == ("state", "failed"))
+
+
+def test_a_capture_that_can_not_begin_is_its_last_state_too(tmp_path: Path) -> None:
+    with ScriptServer(good) as server:
+        trial = Trial(server, capture=tmp_path / "missing" / "capture")
+        with pytest.raises(jvq.CaptureError):
+            trial.run_for(WAIT)
+    assert trial.of("state") == ["failed"]
+    assert trial.feed.stats()["state"] == "failed"
 
 
 def test_what_watches_a_connection_does_not_end_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
