@@ -6,6 +6,7 @@ Knows no socket and no clock. It is looked at about once a second with the time 
 import datetime as dt
 import logging
 from enum import Enum
+from typing import NamedTuple
 
 from jvq_fast.market_rules import CALENDAR_END, Phase, is_trading_day, phase
 from jvq_fast.subscriptions import code_of
@@ -42,6 +43,14 @@ def watch(wall_ns: int) -> Watch:
     return Watch.WEAK if now in (Phase.OPENING_CALL, Phase.CLOSING_CALL) else Watch.OFF
 
 
+class Arrivals(NamedTuple):
+    """What arrived so far, over all connections."""
+
+    records: int = 0  # of any kind, those included that were dropped as repeated
+    news: int = 0  # less the snapshots that were as the one before, which suspended stocks get too
+    trades: int = 0  # which no stock gets that is suspended
+
+
 class Verdict(Enum):
     """What is to be done."""
 
@@ -67,8 +76,7 @@ class Staleness:
         self._wanted: tuple[str, ...] = ()
         self._opened = 0.0
         self._since = 0.0  # when the present silence began
-        self._records = 0  # of all connections
-        self._first = 0  # of those, when this connection opened
+        self._arrivals = self._first = Arrivals()  # by now, and when this connection opened
         self._was_pushed = False  # a first push came on this connection
         self._has_traded = False  # data came in beyond a first push: it is to be expected again
         self._told = False  # an outage, and no data beyond a first push came since
@@ -84,10 +92,10 @@ class Staleness:
         """Whether the server answers probes at all; None where it is not known."""
         return self._answers
 
-    def opened(self, now: float, records: int) -> None:
-        """A connection opened; `records` is the count over all connections."""
+    def opened(self, now: float, arrivals: Arrivals) -> None:
+        """A connection opened."""
         self._opened = self._since = now
-        self._records = self._first = records
+        self._arrivals = self._first = arrivals
         self._was_pushed = False
         self._believed_until = 0.0
 
@@ -95,37 +103,42 @@ class Staleness:
         """Seconds without data in which there should have been some."""
         return 0.0 if self._watch is Watch.OFF else now - self._since
 
-    def look(self, now: float, wall_ns: int, records: int, subscribed_at: float, wanted: tuple[str, ...]) -> Verdict:
+    def look(
+        self, now: float, wall_ns: int, arrivals: Arrivals, subscribed_at: float, wanted: tuple[str, ...]
+    ) -> Verdict:
         """FINE, or PROBE: the server is to be asked, then `probed` called.
 
-        `records` counts what was published over all connections, `subscribed_at` is when the last subscribe was sent.
+        `subscribed_at` is when the last subscribe was sent.
         """
         self._turn(now, wall_ns, wanted)
         self._change(now, wanted)
-        if records != self._records:
-            self._records = records
-            self._arrived(now, subscribed_at, wanted)
+        self._arrived(now, arrivals, subscribed_at, wanted)
         limit = self._limit(wanted)
         if limit is None or self._watch is Watch.OFF:
             self._since = now
             return Verdict.FINE
         if now - self._since < limit:
             # A server that left a probe unanswered is tried on a connection known to be alive: it may be its manner.
-            if self._unanswered and self._answers is None and records != self._first:
+            if self._unanswered and self._answers is None and arrivals != self._first:
                 return Verdict.PROBE
             return Verdict.FINE
         return Verdict.FINE if now < self._believed_until else Verdict.PROBE
 
     def probed(
-        self, now: float, records: int, subscribed_at: float, wanted: tuple[str, ...], answered: bool, alive: bool
+        self,
+        now: float,
+        arrivals: Arrivals,
+        subscribed_at: float,
+        wanted: tuple[str, ...],
+        *,
+        answered: bool,
+        alive: bool,
     ) -> Verdict:
         """After a probe: FINE, or STALE with its `reason`. `alive`: something came, be it an answer or not."""
         if answered:
             self._answers = True
         self._change(now, wanted)
-        if records != self._records:
-            self._records = records
-            self._arrived(now, subscribed_at, wanted)
+        self._arrived(now, arrivals, subscribed_at, wanted)
         limit = self._limit(wanted)
         silence = now - self._since
         if limit is None or silence < limit:
@@ -165,17 +178,20 @@ class Staleness:
         if self._watch is not Watch.FULL:
             return False
         limit = self._limit(wanted) or 0.0
+        # Not even a first push, which suspended stocks get too, of snapshots; or not one trade of many stocks.
+        nothing = self._arrivals == self._first and (not _only_trades(wanted) or _are_many(wanted))
         if self._told:
-            nothing = self._records == self._first
-            return silence >= (limit if nothing and not _only_trades(wanted) else _RECONNECT_AGAIN * limit)
-        if self._has_traded:
-            return silence >= max(limit, 2 * self._patience)
-        # Not even a first push: suspended stocks get one, of snapshots.
-        return self._records == self._first and not _only_trades(wanted)
+            return silence >= (limit if nothing else _RECONNECT_AGAIN * limit)
+        return silence >= max(limit, 2 * self._patience) if self._has_traded else nothing
 
-    def _arrived(self, now: float, subscribed_at: float, wanted: tuple[str, ...]) -> None:
+    def _arrived(self, now: float, arrivals: Arrivals, subscribed_at: float, wanted: tuple[str, ...]) -> None:
+        before, self._arrivals = self._arrivals, arrivals
+        if arrivals.records == before.records:
+            return
         limit = self._limit(wanted) or self._snapshots
-        if now - max(self._opened, subscribed_at) > _FIRST_PUSH * limit:
+        may_be_pushed = now - max(self._opened, subscribed_at) <= _FIRST_PUSH * limit
+        has_traded = arrivals.trades != before.trades and _are_many(wanted)
+        if has_traded or (arrivals.news != before.news and not may_be_pushed):
             quiet = self._was_pushed or _only_trades(wanted)
             if self._suspect is not None and quiet and now - self._opened > limit:
                 # A new connection had brought no more than the old one: the stocks were quiet, not the server.
@@ -183,7 +199,7 @@ class Staleness:
             self._suspect = None
             self._has_traded = True
             self._told = False
-        else:
+        elif may_be_pushed:
             self._was_pushed = True
         self._since = now
         self._believed_until = 0.0
@@ -195,7 +211,7 @@ class Staleness:
             return
         if (self._limit(wanted) or 0.0) < (self._limit(before) or 0.0):
             self._since = now
-        if len(set(map(code_of, wanted))) < _MANY and not set(before) <= set(wanted):
+        if not _are_many(wanted) and not set(before) <= set(wanted):
             self._has_traded = False  # what traded may be what is gone
 
     def _turn(self, now: float, wall_ns: int, wanted: tuple[str, ...]) -> None:
@@ -208,7 +224,7 @@ class Staleness:
         if day != self._day:
             self._day = day
             self._patience = 0.0
-            if len(set(map(code_of, wanted))) < _MANY:
+            if not _are_many(wanted):
                 self._has_traded = False
             if not self._always and not self._warned and dt.date(1970, 1, 1) + dt.timedelta(days=day) > CALENDAR_END:
                 self._warned = True
@@ -218,3 +234,7 @@ class Staleness:
 
 def _only_trades(wanted: tuple[str, ...]) -> bool:
     return all(name.startswith("lv2_") for name in wanted)
+
+
+def _are_many(wanted: tuple[str, ...]) -> bool:
+    return len(set(map(code_of, wanted))) >= _MANY

@@ -28,7 +28,7 @@ from jvq_fast.meter import Meter
 from jvq_fast.offload import offload
 from jvq_fast.redact import Secret, redact
 from jvq_fast.rules import Backoff, Evictions, Notice, classify, ends_the_feed, server_error
-from jvq_fast.staleness import Staleness, Verdict
+from jvq_fast.staleness import Arrivals, Staleness, Verdict
 from jvq_fast.subscriptions import code_of
 
 # What the server complained of within so many seconds before the end of a connection is taken for its reason.
@@ -77,6 +77,7 @@ class _Session:
     connection: Connection
     opened: float
     opened_ns: int
+    records: int  # of all connections before
     complaint: ServerError | None = None
     notice: Notice | None = None
     complained: float = 0.0
@@ -379,8 +380,8 @@ class Supervisor:
         """Called by the connection, on the loop's thread, before its first frame is looked at."""
         again = self.counters["connects"] > 0
         now = asyncio.get_running_loop().time()
-        self.session = _Session(connection, now, self._wall_ns())
-        self._staleness.opened(now, self._records())
+        self.session = _Session(connection, now, self._wall_ns(), self._arrivals().records)
+        self._staleness.opened(now, self._arrivals())
         self._meter.take()  # the wait before is no interval; the first records may come before anybody looks
         if self.tap is not None:
             self.tap.connect(again)
@@ -443,9 +444,10 @@ class Supervisor:
 
     # --- silence and lag ---
 
-    def _records(self) -> int:
+    def _arrivals(self) -> Arrivals:
         stats = self._decoder.stats()
-        return int(stats["records"]) + int(stats["duplicates"])
+        records, trades, dropped = int(stats["records"]), int(stats["trades"]), int(stats["duplicates"])
+        return Arrivals(records + dropped, records + dropped - int(stats["repeats"]), trades + dropped)
 
     async def _watch(self, connection: Connection) -> BaseException | None:
         """Look after a connection. What goes wrong with that ends the connection, and is returned."""
@@ -466,14 +468,20 @@ class Supervisor:
             if session is None or session.connection is not connection or connection.listener.closing:
                 continue
             subscribed, wanted = self._channel.subscribed_at, self._channel.wanted
-            verdict = self._staleness.look(loop.time(), self._wall_ns(), self._records(), subscribed, wanted)
+            verdict = self._staleness.look(loop.time(), self._wall_ns(), self._arrivals(), subscribed, wanted)
+            if self.state is State.OPEN and self._arrivals().records != session.records:
+                # Nothing new yet, so there was no first record; yet the server serves.
+                self._backoff.reset()
+                self._enter(State.LIVE, "data arrives that came before")
             if verdict is not Verdict.PROBE:
                 continue
             before = self.state
             self._enter(State.PROBING, f"no data for {self._staleness.silence(loop.time()):.0f} s")
             answered, alive = await self._probe(session)
             subscribed, wanted = self._channel.subscribed_at, self._channel.wanted
-            verdict = self._staleness.probed(loop.time(), self._records(), subscribed, wanted, answered, alive)
+            verdict = self._staleness.probed(
+                loop.time(), self._arrivals(), subscribed, wanted, answered=answered, alive=alive
+            )
             if verdict is Verdict.STALE:
                 self._give_up(session)
                 return

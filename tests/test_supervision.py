@@ -37,7 +37,7 @@ def quote(number: int) -> str:
 class Trial:
     """A feed against scripts, up to a condition that a watcher looks at on every event."""
 
-    def __init__(self, peer: ScriptServer, subscriptions: str = "lv2_600519", **settings: Any) -> None:
+    def __init__(self, peer: ScriptServer, subscriptions: str | list[str] = "lv2_600519", **settings: Any) -> None:
         self.feed = jvq.Feed(TOKEN, subscriptions, **({"server": peer.ws} | WATCHFUL | settings))
         self.events: list[tuple[Any, ...]] = []
         self.until: Callable[[Trial], bool] = lambda trial: False
@@ -493,6 +493,67 @@ def test_suspended_stocks_are_no_outage() -> None:
     assert trial.of("stale") == trial.of("gap") == []
     assert 1 <= int(trial.feed.stats()["probes"]) <= 3
     assert trial.of("state")[2:5] == ["live", "probing", "live"]
+
+
+def test_a_suspended_stock_whose_snapshot_comes_again_and_again_is_no_outage() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        for _ in range(5):
+            peer.send(binary(quote(1)))
+            time.sleep(0.1)
+        answering(peer)
+
+    with ScriptServer(script) as server:
+        trial = Trial(server, "lv1_600519").run_for(2.5)
+        assert server.accepted == 1
+    assert trial.of("stale") == []
+
+
+def test_many_stocks_without_a_single_trade_are_an_outage() -> None:
+    def silent(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        answering(peer)
+
+    names = [f"lv2_{code}" for code in range(600500, 600510)]
+    with ScriptServer(silent, good) as server:
+        trial = Trial(server, names).run(lambda trial: bool(trial.of("gap")))
+    assert len(trial.of("stale")) == 1
+
+
+def test_trades_of_many_stocks_are_no_first_push_however_soon_they_come() -> None:
+    def script(peer: Peer) -> None:
+        lively(peer, 0.04)
+        answering(peer)
+
+    names = [f"lv2_{code}" for code in range(600510, 600520)]
+    with ScriptServer(script, good) as server:
+        trial = Trial(server, names).run(lambda trial: bool(trial.of("gap")))
+    assert len(trial.of("stale")) == 1
+
+
+def test_a_server_that_only_repeats_itself_is_live_and_the_gap_lasts() -> None:
+    number = next(numbers)
+
+    def again(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        peer.send(binary(trade(number)))
+        time.sleep(0.6)
+        peer.send(binary(trade(next(numbers))))
+        peer.until_closed()
+
+    def first(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        peer.send(binary(trade(number)))
+
+    with ScriptServer(first, again) as server:
+        trial = Trial(server, stale_trades=5).run(lambda trial: bool(trial.of("gap")))
+    told = [event[1] for event in trial.events if event[0] in ("state", "gap")]
+    assert told[4:8] == ["connecting", "open", "live", *trial.of("gap")]
+    assert trial.feed.stats()["duplicates"] == 1
 
 
 def test_without_even_a_first_push_snapshots_are_an_outage_which_is_announced_once() -> None:
