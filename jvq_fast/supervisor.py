@@ -496,15 +496,18 @@ class Supervisor:
         if pongs:
             self._answers_ping = True  # one that came after the answer to `list`
         self.counters["probes"] += 1
+        loop, timeout = asyncio.get_running_loop(), self._settings.probe_timeout
+        began = loop.time()
         is_asked = self._answers_ping is not False
         if is_asked:
             session.connection.ping()
         try:
-            await self._channel.request_async("list", self._settings.probe_timeout)
+            await self._channel.request_async("list", timeout)
         except (NotConnectedError, RequestTimeoutError, ServerError):
             pass
-        # What held the loop up past the timeout may have kept the answer from being read.
-        await asyncio.sleep(0)
+        if loop.time() - began > timeout + self._nap:
+            # What held the loop up past the timeout may have kept the question from going out, or the answer unread.
+            await self._sleep(timeout)
         answered = (listener.texts, listener.pongs) != (texts, pongs)
         self.counters["probes_answered"] += answered
         if listener.pongs != pongs:
