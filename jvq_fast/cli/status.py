@@ -46,7 +46,7 @@ _TOPICS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "repeats", "codes", "lv1_order", "lv10_order", "capture_messages",
         ),
     ),
-    ("lag", ("lag", "backlog", "clock", "decode_seconds", "callback_seconds")),
+    ("lag", ("lag", "backlog", "clock", "decode_seconds", "callback_seconds", "callback_running")),
 )  # fmt: skip
 _SHOWN = ("connection", "records", "lag", "faults")
 
