@@ -29,7 +29,7 @@ from jvq_fast.doctor.walk import Plan, walk
 from jvq_fast.redact import Secret
 from jvq_fast.sim.deflate import deflate as deflate_as
 from simulator import TOKEN, Peer, Simulator
-from ws_script import BINARY, CLOSE, PING, TEXT, ScriptServer, binary, deflate, frame, reply
+from ws_script import BINARY, CLOSE, PING, PONG, TEXT, ScriptServer, binary, deflate, frame, reply, trade
 
 WAIT = 30.0
 SPEED = ("--speed", "15", "--seed", "5")
@@ -44,7 +44,7 @@ def _no_token_around(monkeypatch):
     monkeypatch.setattr(walking, "_GREETING", 0.1)
 
 
-def examine(sim=None, *, is_cancelled=lambda: False, **settings):
+def examine(sim=None, *, is_cancelled=lambda: False, say=lambda line: None, **settings):
     """Walk against a simulator, or whatever `service` and `server` name; it must not raise, nor take long."""
     settings = {"clock": "always", "seconds": 0.6, "reply_timeout": 0.4, "subscriptions": SUBSCRIPTIONS} | settings
     if sim is not None:
@@ -52,7 +52,7 @@ def examine(sim=None, *, is_cancelled=lambda: False, **settings):
     settings["service"] = service_url(settings.get("service", "http://127.0.0.1:9"))
     token = Secret.read(settings.pop("token", TOKEN))
     begin = time.monotonic()
-    walked = asyncio.run(walk(Plan(token=token, **settings), lambda line: None, is_cancelled))
+    walked = asyncio.run(walk(Plan(token=token, **settings), say, is_cancelled))
     assert time.monotonic() - begin < WAIT
     report.make(walked)
     return walked
@@ -438,6 +438,144 @@ def test_it_stops_when_it_is_told_to_and_what_had_not_come_is_no_failure(after):
     assert walked.ok
     assert outcomes(walked)["data"] in ("open", "skipped")
     assert walked.listened < WAIT
+
+
+# --- connections that fall silent
+
+
+LONG = {"seconds": 1.6, "close_timeout": 0.2}
+
+
+@pytest.fixture
+def _soon(monkeypatch):
+    monkeypatch.setattr(walking, "_LEAST_SILENCE", 0.8)
+
+
+def check_nothing_is_held_against_the_server(walked):
+    found = judged(walked)
+    assert {name: each for name, each in found.items() if each not in (EXPECTED[name], "open")} == {}
+
+
+def check_died(walked):
+    server = step(walked, "server")
+    assert (server.outcome, walked.ok) == ("failed", False)
+    assert re.search(r"nothing came for the last [\d.]+ s of [\d.]+ s, nor an answer to ", server.found)
+    assert "died without a word" in server.means
+    data = step(walked, "data")
+    assert data.outcome in ("remark", "open")
+    assert "the last of them" in data.found
+    assert "consequence" in data.means
+    assert report.make(walked).text.rstrip().endswith("NOT WELL: server")
+    check_nothing_is_held_against_the_server(walked)
+    detected = report.make(walked).facts["detected"]
+    assert 0 < detected["last_record_seconds"] <= detected["last_frame_seconds"] < detected["open_seconds"] - 1
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("fault", ["half_open:after=30", "stall:after=30,answers=false", "cut:after=30,how=silent"])
+def test_a_connection_that_dies_without_a_word_is_told_and_what_followed_is_its_consequence(fault):
+    with Simulator(*SPEED, "--fault", fault) as sim:
+        walked = examine(sim, **LONG)
+    check_died(walked)
+    commands = step(walked, "commands")
+    unanswered = sum(not each.replies for each in walked.commands)
+    assert 0 < unanswered < len(walked.commands)
+    assert commands.outcome == step(walked, "ping").outcome == "open"
+    assert "nothing came any more" in commands.found
+    assert "consequence" in commands.means
+    assert "consequence" in step(walked, "ping").means
+    assert judged(walked)["answers-ping"] == "open"
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("trades", [True, False])
+def test_a_connection_that_dies_while_it_is_listened_to_is_asked_and_told(monkeypatch, trades):
+    monkeypatch.setattr(walking, "hours", lambda now, real_time: Hours(trades, "a test"))
+    with Simulator(*SPEED) as sim:
+        walked = examine(sim, **LONG, say=lambda line: line.startswith("listening") and sim.fault("half_open"))
+    check_died(walked)
+    assert outcomes(walked)["commands"] == outcomes(walked)["ping"] == "ok"
+    assert [each.text for each in walked.commands if not each.replies] == ["list"]
+    assert judged(walked)["answers-ping"] == judged(walked)["list-reply"] == "confirmed"
+
+
+def stalled(**settings):
+    with Simulator(*SPEED, "--fault", "stall:after=40") as sim:
+        return examine(sim, **{**LONG, **settings})
+
+
+@pytest.mark.usefixtures("_soon")
+def test_a_server_that_answers_and_sends_no_more_data_is_told():
+    walked = stalled()
+    data = step(walked, "data")
+    assert (data.outcome, walked.ok) == ("failed", False)
+    assert re.search(r"the last of them [\d.]+ s before the end of [\d.]+ s", data.found)
+    assert "answers, and sends no more data" in data.means
+    assert outcomes(walked)["commands"] == outcomes(walked)["ping"] == "ok"
+    assert "server" not in outcomes(walked)
+    check_nothing_is_held_against_the_server(walked)
+    assert judged(walked)["answers-ping"] == "confirmed"
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("trades", [(False, False), (True, False), (False, True)])
+def test_silence_while_the_market_does_not_trade_all_the_time_is_only_remarked_upon(monkeypatch, trades):
+    state = iter(trades)
+    monkeypatch.setattr(walking, "hours", lambda now, real_time: Hours(next(state), "a test"))
+    walked = stalled()
+    assert (outcomes(walked)["data"], walked.ok) == ("remark", True)
+    assert "does not trade" in step(walked, "data").means
+
+
+QUIET = binary("lv1_600519=" + ",".join(["10:00:00", "x", *["1.00"] * 24]))
+BUSY = b"".join(binary(trade(number)) for number in range(10))
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize(
+    ("first", "names", "answers", "outcome"),
+    [
+        (QUIET, ("lv1_600519",), True, "remark"),
+        (QUIET, ("lv1_600519",), False, "remark"),
+        (BUSY, ("lv2_600519",), True, "remark"),  # trades may pause
+        (BUSY + QUIET, ("lv1_600519", "lv2_600519"), True, "failed"),
+        (BUSY + QUIET, ("lv1_600519", "lv2_600519"), False, "failed"),
+    ],
+    ids=["quiet", "quiet and mute", "trades", "busy", "busy and mute"],
+)
+def test_silence_is_a_fault_only_where_data_was_flowing(first, names, answers, outcome):
+    def script(peer):
+        peer.accept()
+        peer.text()
+        peer.send(first, first, first, *[frame(TEXT, b"0#ok")] * answers)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                kind, payload = peer.frame()
+                if answers and kind in (TEXT, PING):
+                    peer.send(frame(TEXT, b"0#" + ",".join(names).encode()) if kind == TEXT else frame(PONG, payload))
+
+    with ScriptServer(script) as server:
+        walked = examine(server=parse_server(server.ws), **LONG, subscriptions=names)
+    assert (outcomes(walked)["data"], walked.ok) == (outcome, outcome == "remark")
+    assert ("the server answers" in step(walked, "data").means) == answers
+    # A server that was never heard to answer may have been dead from then on.
+    assert {judged(walked)[name] for name in ("answers-ping", "success-text", "list-reply")} <= {"confirmed", "open"}
+
+
+def test_what_a_connection_that_ended_left_unanswered_is_not_held_against_the_server():
+    with ScriptServer(cut_after_command) as server:
+        walked = examine(server=parse_server(server.ws), **QUICK)
+    assert outcomes(walked)["commands"] == "open"
+    assert "consequence" in step(walked, "commands").means
+    assert {judged(walked)[name] for name in ("answers-ping", "success-text", "list-reply")} == {"open"}
+
+
+def test_a_command_that_alone_is_not_answered_is_named():
+    with Simulator(*SPEED, "--ack", "none") as sim:
+        walked = examine(sim)
+    commands = step(walked, "commands")
+    assert commands.outcome == "remark"
+    assert "4 of 7 commands answered, not add=, del=, all=" in commands.found
 
 
 # --- the token

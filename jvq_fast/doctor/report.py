@@ -187,11 +187,14 @@ def _detected(walk: Walk) -> dict[str, Any]:
     found, stats = walk.evidence, walk.stats
     return {
         "opening_milliseconds": _milliseconds(walk.opening_seconds),
+        "open_seconds": _since_opening(walk, walk.over_ns),
+        "last_frame_seconds": _since_opening(walk, walk.last_frame_ns),
+        "last_record_seconds": _since_opening(walk, walk.last_record_ns),
         "frames": dict(walk.frames),
         "fragmented_messages": walk.fragments.total(),
         "most_frames_per_message": max(walk.fragments, default=1),
         "server_pings": walk.frames["ping"],
-        "ping_answered": None if not walk.pinged else walk.ping_seconds is not None,
+        "ping_answered": None if not walk.pinged_ns else walk.ping_seconds is not None,
         "ping_milliseconds": _milliseconds(walk.ping_seconds),
         "messages": int(stats.get("messages", 0)),
         "messages_looked_at": found.looked_at,
@@ -221,6 +224,10 @@ def _detected(walk: Walk) -> dict[str, Any]:
         "first_pushes": _first_pushes(walk, found),
         "clock": _clock(walk, found),
     }
+
+
+def _since_opening(walk: Walk, at_ns: int) -> float | None:
+    return round((at_ns - walk.opened_ns) / 1e9, 3) if walk.opened_ns and at_ns else None
 
 
 def _milliseconds(seconds: float | None) -> float | None:

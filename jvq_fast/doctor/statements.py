@@ -171,10 +171,18 @@ def _acknowledgements(walk: Walk) -> list[Command]:
     return [each for each in walk.commands if "=" in each.text]
 
 
+def _judged(walk: Walk, commands: list[Command]) -> list[Command]:
+    """Without those whose answer could not be heard any more: from then on the connection may have been dead."""
+    return [each for each in commands if each.replies or walk.is_due(each.sent_ns)]
+
+
 def _success_text(walk: Walk) -> Finding:
-    commands = _acknowledgements(walk)
-    if not commands:
+    sent = _acknowledgements(walk)
+    if not sent:
         return _open("no command was sent")
+    commands = _judged(walk, sent)
+    if not commands:
+        return _open(f"no reply to {len(sent)} commands, nor anything else after them")
     replies = [each.replies[0][1] for each in commands if each.replies]
     if not replies:
         if not walk.stats.get("records"):
@@ -190,9 +198,12 @@ def _success_text(walk: Walk) -> Finding:
 
 
 def _list_reply(walk: Walk) -> Finding:
-    commands = [each for each in walk.commands if each.text in ("list", "his")]
-    if not commands:
+    asked = [each for each in walk.commands if each.text in ("list", "his")]
+    if not asked:
         return _open("nothing was asked")
+    commands = _judged(walk, asked)
+    if not commands:
+        return _open(f"no reply to {len(asked)} requests, nor anything else after them")
     answered = [each for each in commands if each.replies]
     if not answered:
         return "refuted", f"no reply to {len(commands)} requests"
@@ -206,8 +217,10 @@ def _list_reply(walk: Walk) -> Finding:
 def _pong(walk: Walk) -> Finding:
     if walk.ping_seconds is not None:
         return "confirmed", f"answered after {walk.ping_seconds * 1000:.1f} ms"
-    if not walk.pinged or walk.ended:
-        return _open("no ping was sent" if not walk.pinged else "the connection ended")
+    if not walk.pinged_ns or walk.ended:
+        return _open("no ping was sent" if not walk.pinged_ns else "the connection ended")
+    if not walk.is_due(walk.pinged_ns):
+        return _open("no answer, nor anything else after it")
     return "refuted", f"no answer within {walk.plan.reply_timeout:g} s"
 
 
@@ -217,7 +230,7 @@ def _pings(walk: Walk) -> Finding:
     count = walk.frames["ping"]
     if count:
         return "refuted", f"{count} pings of the server"
-    if walk.listened < 60:
+    if walk.listened < 60 or walk.died:
         return _open(f"no ping within {walk.listened:.0f} s, and pings may be minutes apart")
     return "confirmed", f"no ping within {walk.listened:.0f} s"
 

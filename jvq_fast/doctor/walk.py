@@ -28,6 +28,7 @@ from jvq_fast.redact import Secret, redact
 from jvq_fast.subscriptions import code_of
 
 PING = b"jvq_fast doctor"
+SECOND_PING = b"jvq_fast doctor again"
 LIMIT_TEXT = "并发上限"
 ALLOCATION_INTERVAL = 3.0
 _MAX_HELD = 32 << 20
@@ -38,6 +39,13 @@ _STEP = 0.05
 _AFTERTHOUGHT = 0.05
 _GREETING = 0.5
 _BEFORE_DETECTION = 8
+# Seconds. Data is missed after half the time that is listened, within these bounds, where it never paused for a third
+# of that before. Trades alone may pause for longer.
+_LEAST_SILENCE = 2.0
+_SILENCE = 10.0
+_SILENCE_OF_TRADES = 60.0
+# Of messages, beside a first push of each subscription after add= and after all=: data was flowing.
+_FLOW = 10
 _KEPT = 1024
 _SPELLED_TOKEN = 400
 _LEVELS = {"lv1": "quotes", "lv2": "trades", "lv10": "depths"}
@@ -87,12 +95,17 @@ class Walk:
     opening_seconds: float | None = None
     greetings: list[tuple[float, str]] = field(default_factory=list, repr=False)
     commands: list[Command] = field(default_factory=list)
+    pinged_ns: int = 0
     ping_seconds: float | None = None
-    pinged: bool = False
     frames: Counter[str] = field(default_factory=Counter)
     fragments: Counter[int] = field(default_factory=Counter)  # messages by frames, from two on
     lost_messages: int = 0
+    opened_ns: int = 0
+    last_frame_ns: int = 0
+    last_record_ns: int = 0
+    over_ns: int = 0  # the connection ended, or nothing more was waited for
     ended: str = ""
+    died: bool = False  # it stayed open, and not even what is always answered was answered
     listened: float = 0.0
     entries: list[tuple[int, Message]] = field(default_factory=list, repr=False)
     evidence: Evidence = field(default_factory=Evidence)
@@ -108,6 +121,10 @@ class Walk:
     def texts(self) -> list[str]:
         """All texts of the server."""
         return [text for _, text in self.greetings] + [text for each in self.commands for _, text in each.replies]
+
+    def is_due(self, sent_ns: int) -> bool:
+        """Whether an answer that did not come by now is missing: later than that the server was still heard."""
+        return self.last_frame_ns >= sent_ns + int(self.plan.reply_timeout * 1e9)
 
     def capture(self, limit: int) -> tuple[list[bytes], int]:
         """Entries of a capture file of about `limit` bytes, and how many messages are left out because of the token."""
@@ -136,6 +153,7 @@ class _Frames(WSListener):
         self.fragments: Counter[int] = Counter()
         self.transport: WSTransport | None = None
         self.ponged = 0.0
+        self.last_ns = 0
         self._parts = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -155,6 +173,7 @@ class _Frames(WSListener):
 
     def _count(self, frame: WSFrame) -> None:
         kind = frame.msg_type
+        self.last_ns = time.time_ns()
         self.counts[WSMsgType(kind).name.lower()] += 1
         self.counts["reads"] += bool(frame.last_in_buffer)
         self.counts["reserved_bits"] += bool(frame.rsv1 or frame.rsv2 or frame.rsv3)
@@ -196,6 +215,9 @@ class _Walker:
         now = time.time_ns()
         self.walk = Walk(plan, hours(now, real_time=plan.clock == "exchange"), now)
         self._decoder = Decoder(trading_day=plan.trading_day, clock=plan.clock)
+        self._decoder.on_batch = self._arrived
+        self._longest_pause = 0
+        self._probe: Command | None = None
         self._tap = Tap(_TAP)
         self._connection: _ObservedConnection | None = None
         self._ended = asyncio.Event()
@@ -315,6 +337,8 @@ class _Walker:
             await self._use()
         finally:
             self._closing = True
+            self.walk.over_ns = self.walk.over_ns or time.time_ns()
+            self.walk.last_frame_ns = connection.frames.last_ns
             connection.close()
             await asyncio.wait({ending}, timeout=plan.close_timeout + 1)
             connection.abort()
@@ -323,12 +347,13 @@ class _Walker:
             self._collect()
         if connection.listener.fatal is not None:
             raise connection.listener.fatal
-        self._judge_data(connection)
+        self._judge(connection)
 
     async def _end(self, connection: Connection) -> None:
         reason = await connection.ended()
         if not self._closing:
             self.walk.ended = reason
+            self.walk.over_ns = time.time_ns()
         self._ended.set()
         self._news.set()
 
@@ -336,6 +361,7 @@ class _Walker:
         """Called by the connection."""
         self._connection = cast("_ObservedConnection", connection)
         self._opened = time.monotonic()
+        self.walk.opened_ns = time.time_ns()
         self._tap.connect(False)
         self._decoder.connected()
 
@@ -351,6 +377,15 @@ class _Walker:
             self.walk.greetings.append((time.monotonic() - self._opened, text))
         self._news.set()
 
+    def _arrived(self, records: int) -> None:
+        walk = self.walk
+        if not records or self._closing:
+            return
+        now = time.time_ns()
+        if walk.last_record_ns:
+            self._longest_pause = max(self._longest_pause, now - walk.last_record_ns)
+        walk.last_record_ns = now
+
     async def _use(self) -> None:
         await self._wait(_GREETING, until=lambda: bool(self.walk.greetings))
         if self._is_refused(self.walk.greetings):
@@ -364,6 +399,22 @@ class _Walker:
         begin = time.monotonic()
         await self._wait(seconds, until=lambda: False)
         self.walk.listened = time.monotonic() - begin
+        await self._ask_the_silent()
+
+    async def _ask_the_silent(self) -> None:
+        """Ask a server of which nothing comes any more for something, so that its death is told from silence."""
+        connection, now = self._connection, time.time_ns()
+        if connection is None or connection.frames.transport is None or self._is_cancelled() or self._ended.is_set():
+            return
+        if now - max(connection.frames.last_ns, self.walk.opened_ns) < int(_LEAST_SILENCE * 1e9):
+            return
+        self._say("nothing comes any more: asking for a sign of life")
+        self._probe = probe = Command("list", now)
+        self.walk.commands.append(probe)
+        connection.send(probe.text)
+        connection.frames.transport.send_ping(SECOND_PING)
+        await self._wait(self._plan.reply_timeout, until=lambda: bool(probe.replies))
+        await self._wait(_AFTERTHOUGHT, until=lambda: False)
 
     async def _wait(self, seconds: float, *, until: Callable[[], bool]) -> None:
         deadline = time.monotonic() + seconds
@@ -416,21 +467,36 @@ class _Walker:
                 await self._wait(_GREETING, until=lambda: False)
             if self._ended.is_set():
                 break
-        self._judge_commands()
 
     def _is_refused(self, texts: list[tuple[float, str]]) -> bool:
         return any(text.startswith("-1#") for _, text in texts)
 
     def _judge_commands(self) -> None:
-        commands = self.walk.commands
-        answered = sum(bool(each.replies) for each in commands)
-        if any(self._is_refused(each.replies) for each in commands):
+        commands = [each for each in self.walk.commands if each is not self._probe]
+        if not commands or any(self._is_refused(each.replies) for each in commands):
             return  # told with the data
-        if not answered:
+        silent = [each for each in commands if not each.replies]
+        found = f"{len(commands) - len(silent)} of {len(commands)} commands answered"
+        after = [each for each in silent if not self.walk.is_due(each.sent_ns)]
+        if after and (self.walk.died or self.walk.ended):
+            self._note(
+                "commands", "open", f"{found}; {len(after)} were not, when nothing came any more",
+                "that is a consequence of the connection's end, and says nothing about the commands", "see server",
+            )  # fmt: skip
+            return
+        if len(silent) == len(commands):
             self._note(
                 "commands", "remark", f"{len(commands)} commands, no reply",
                 "the server acknowledges nothing, or does not take commands; what was subscribed to shows in the data",
                 "nothing, if data arrives; `request()` of a feed will time out",
+            )  # fmt: skip
+            return
+        if silent:
+            names = dict.fromkeys("".join(each.text.partition("=")[:2]) for each in silent)
+            self._note(
+                "commands", "remark", f"{found}, not {', '.join(names)}",
+                "the server acknowledges only some of what it is told; what was subscribed to shows in the data",
+                "nothing, if data arrives; `request()` of a feed will time out for these",
             )  # fmt: skip
             return
         listed = [each.replies[0][1] for each in commands if each.text == "list" and each.replies]
@@ -442,7 +508,6 @@ class _Walker:
                 remark = f"`list` does not name {', '.join(wanted[:5])}, which was subscribed to"
             elif _names(listed[1], last):
                 remark = f"`list` still names {last} after del="
-        found = f"{answered} of {len(commands)} commands answered"
         if remark:
             self._note(
                 "commands", "remark", f"{found}; {remark}",
@@ -458,21 +523,36 @@ class _Walker:
             return
         self._say("sending a ping")
         begin = time.monotonic()
+        self.walk.pinged_ns = time.time_ns()
         connection.frames.transport.send_ping(PING)
-        self.walk.pinged = True
         await self._wait(self._plan.reply_timeout, until=lambda: connection.frames.ponged > 0)
         if connection.frames.ponged:
             self.walk.ping_seconds = connection.frames.ponged - begin
-            self._note("ping", "ok", f"answered after {self.walk.ping_seconds * 1000:.1f} ms")
-        elif not self._ended.is_set():
+
+    def _judge_ping(self) -> None:
+        walk = self.walk
+        if walk.ping_seconds is not None:
+            self._note("ping", "ok", f"answered after {walk.ping_seconds * 1000:.1f} ms")
+        elif not walk.pinged_ns:
+            return
+        elif (walk.died or walk.ended) and not walk.is_due(walk.pinged_ns):
+            self._note(
+                "ping", "open", "not answered, when nothing came any more",
+                "that is a consequence of the connection's end, and says nothing about pings", "see server",
+            )  # fmt: skip
+        else:
             self._note(
                 "ping", "ok", f"not answered within {self._plan.reply_timeout:g} s: silence is judged by data alone"
             )
 
     # --- data
 
-    def _judge_data(self, connection: _ObservedConnection) -> None:
+    def _judge(self, connection: _ObservedConnection) -> None:
         walk = self.walk
+        unanswered = self._unanswered()
+        walk.died = bool(unanswered) and not walk.ended
+        self._judge_commands()
+        self._judge_ping()
         walk.frames = connection.frames.counts
         walk.fragments = connection.frames.fragments
         walk.lost_messages += int(self._tap.lost_messages)
@@ -496,11 +576,33 @@ class _Walker:
                 "the connection did not last; a feed would come back, allocate anew and report a gap",
                 "run it again; if it stays so, attach the report",
             )  # fmt: skip
+        elif walk.died:
+            since = max(walk.last_frame_ns, walk.opened_ns)
+            self._note(
+                "server", "failed",
+                f"nothing came for the last {_seconds(walk.over_ns - since)} of "
+                f"{_seconds(walk.over_ns - walk.opened_ns)}, nor an answer to {', '.join(unanswered)}",
+                "the connection died without a word, or the server hangs: it had answered before; a feed would notice "
+                "by the silence, come back, allocate anew and report a gap",
+                "run it again; if it stays so, look for what forgets connections in between, such as NAT or a VPN, and "
+                "attach the report",
+            )  # fmt: skip
         if not walk.commands:
             self._note("data", "skipped", "nothing was subscribed to")
             return
         self._judge_arrival()
         self._judge_decoding()
+
+    def _unanswered(self) -> list[str]:
+        """What was asked since the last frame, had its time, and is of a kind that was answered before."""
+        walk = self.walk
+        known = {_kind(each.text) for each in walk.commands if each.replies}
+        asked = [(_kind(each.text), each.sent_ns) for each in walk.commands if not each.replies]
+        if walk.ping_seconds is not None and self._probe is not None:
+            known.add("a ping")
+            asked.append(("a ping", self._probe.sent_ns))
+        late = walk.over_ns - int(self._plan.reply_timeout * 1e9)
+        return list(dict.fromkeys(kind for kind, at in asked if kind in known and walk.last_frame_ns < at <= late))
 
     def _judge_arrival(self) -> None:
         walk = self.walk
@@ -512,7 +614,33 @@ class _Walker:
         silent = [name for name in self._plan.subscriptions if name not in arrived]
         if silent and len(silent) < len(self._plan.subscriptions):
             counts += f"; none of {', '.join(silent[:8])}"
-        if not missing:
+        silence = walk.over_ns - walk.last_record_ns
+        if walk.last_record_ns:
+            whole = walk.over_ns - walk.opened_ns
+            counts += f"; the last of them {_seconds(silence)} before the end of {_seconds(whole)}"
+        is_over = walk.died or bool(walk.ended)
+        limit = min(_SILENCE, max(_LEAST_SILENCE, self._plan.seconds / 2)) * 1e9
+        is_silent = bool(walk.last_record_ns) and not is_over and silence >= max(limit, 3 * self._longest_pause)
+        then = hours(walk.over_ns, real_time=self._plan.clock == "exchange")
+        is_trading = walk.hours.data_expected and then.data_expected
+        if is_silent and is_trading and self._is_missed(silence, wanted):
+            self._note(
+                "data", "failed", f"records: {counts}",
+                f"{self._manner()}; a feed would notice by the silence, come back and report a gap",
+                "run it again; if it stays so, allocate anew later and attach the report",
+            )  # fmt: skip
+        elif not missing and is_silent:
+            reason = "the codes may be quiet" if is_trading else "the market does not trade all of this time"
+            self._note(
+                "data", "remark", f"records: {counts}", f"{self._manner()}; {reason}",
+                "run it again while the market trades, with codes that trade all the time, such as lv1_600519",
+            )  # fmt: skip
+        elif walk.died or (is_over and missing):
+            self._note(
+                "data", "open" if missing else "remark", f"records: {counts}",
+                "that no more came is a consequence of the connection's end", "see server",
+            )  # fmt: skip
+        elif not missing:
             self._note("data", "ok", f"records: {counts}")
         elif self._is_cancelled():
             self._note(
@@ -539,6 +667,17 @@ class _Walker:
                 "account may not have that level",
                 "try other codes, or listen longer with --seconds; look at the replies and at the account's plan",
             )  # fmt: skip
+
+    def _is_missed(self, silence: int, levels: list[str]) -> bool:
+        """Whether so long a silence is no quiet stock's."""
+        if levels == ["lv2"] and silence < _SILENCE_OF_TRADES * 1e9:
+            return False
+        return int(self.walk.stats["messages"]) >= 2 * len(self._plan.subscriptions) + _FLOW
+
+    def _manner(self) -> str:
+        if self.walk.last_frame_ns > self.walk.last_record_ns:
+            return "the server answers, and sends no more data"
+        return "nothing comes any more; it was never heard to answer, so it may be dead as well"
 
     def _judge_decoding(self) -> None:
         walk, stats = self.walk, self.walk.stats
@@ -577,6 +716,15 @@ class _Walker:
             "the wire differs from what is known; what could not be read is lost to a feed, which counts it",
             "attach the report and the capture to a bug report",
         )  # fmt: skip
+
+
+def _seconds(ns: int) -> str:
+    return f"{ns / 1e9:.1f} s"
+
+
+def _kind(text: str) -> str:
+    """What a server that answers one of answers all of."""
+    return "a subscription" if "=" in text else text
 
 
 def _shown(record: bytes) -> str:
