@@ -6,8 +6,11 @@ import builds
 
 pytestmark = pytest.mark.release_only
 
-# These test Python alone, the simulator's or the command line's, which no build changes.
-PYTHON_ALONE = ("test_sim_*.py", "test_cli*.py", "test_market_rules.py", "test_readme.py", "test_examples.py")
+# These test what is written in Python: the simulator, the command line, the tests' own tools, the rules of coming back.
+PYTHON_ALONE = (
+    *("test_sim_*.py", "test_cli*.py", "test_market_rules.py", "test_readme.py", "test_examples.py", "test_doctor.py"),
+    *("test_status.py", "test_proxy.py", "test_lag.py", "test_supervision.py", "test_trading_year.py", "test_twins.py"),
+)
 
 
 def test_the_suite_passes_with_every_check_on():

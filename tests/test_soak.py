@@ -283,7 +283,8 @@ def check_arrivals(folder: Path, links: list[Link], rough: set[int]) -> tuple[in
 # --- the run ---
 
 
-@pytest.mark.parametrize("day", ["a stock with snapshots", pytest.param("five stocks", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("day", ["a stock with snapshots", "five stocks"])
 def test_real_days_through_a_bad_network(
     tmp_path: Path, data_dir: Path, long: bool, day: str, record_property: Callable[[str, object], None]
 ) -> None:
