@@ -27,8 +27,9 @@ from simulator import TOKEN, Simulator
 
 WAIT = 120.0  # nothing here takes so long; who waits longer hangs
 CODES = ("600519", "000001", "600000", "300750", "601318", "127063", "510300", "688981")
-CAPACITY = {"trades": 1 << 16, "quotes": 1 << 11, "depths": 1 << 11}
+CAPACITY: dict[Any, int] = {"trades": 1 << 16, "quotes": 1 << 11, "depths": 1 << 11}
 HISTORY = 256
+UNREAD = 0.1  # seconds for which what came may be unread when silence is judged
 # Small, so that a run takes a second: everything but the numbers is as it is with the defaults.
 QUICK: dict[str, Any] = {
     "backoff_min": 0.02,
@@ -71,13 +72,13 @@ class Draws:
         self._uniform = random.uniform
 
     def __enter__(self) -> Self:
-        random.uniform = self._draw  # type: ignore[method-assign, assignment]
+        random.uniform = self._draw  # type: ignore[assignment]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        random.uniform = self._uniform  # type: ignore[method-assign]
+        random.uniform = self._uniform
 
     def _draw(self, low: float, high: float) -> float:
         value = self._uniform(low, high)
@@ -169,6 +170,7 @@ class Span:
     ended: float = 0.0
     cpu_ended: float = 0.0
     reason: str = ""
+    ends: list[int] = field(default_factory=list)  # places in the stream behind messages that published something
     last_recv: int = 0  # of the latest record there was when it ended
     wanted: tuple[str, ...] = ()
 
@@ -414,8 +416,9 @@ class Run:
         self.feed.replace(())
         self.wait(lambda: self._on_server().get("subscriptions") == [], "an empty subscription")
         link = self.spans[-1].link
-        quiet = 0
+        quiet, deadline = 0, time.monotonic() + WAIT
         while quiet < 3:
+            assert time.monotonic() < deadline, f"never quiet: {self}"
             before = self.sim.stats()["total"]["messages"], link.down.read, self.feed.stats()["messages"]
             time.sleep(0.02)
             after = self.sim.stats()["total"]["messages"], link.down.read, self.feed.stats()["messages"]
@@ -436,7 +439,11 @@ class Run:
             assert taken == len(sent) or span.link.abrupt, what
             self.figures.unread += len(sent) - taken
             oracle.resume() if number else oracle.connected()
-            came.append(sum(oracle.decode(payload).published for _, payload in sent[:taken]))
+            came.append(0)
+            for place, payload in sent[:taken]:
+                if published := oracle.decode(payload).published:
+                    came[-1] += published
+                    span.ends.append(place)
         self.came = came
         for level in LEVELS:
             ring = getattr(self.feed, level)
@@ -454,23 +461,17 @@ class Run:
         assert len(self.stales) == self.feed.stats()["stales"]
         assert len(self.stales) >= least
         for when, stale in self.stales:
-            silence = when - self._latest_message(when)
+            silence = when - self._latest_data(when - UNREAD)
             assert silence >= 0.8 * limit, (silence, stale)
         if len(self.stales) > most:
             raise StarvedError(f"{len(self.stales)} silences instead of {most}: {self.stales}")
 
-    def _latest_message(self, when: float) -> float:
-        """When the proxy had handed on the last whole message before some moment, or that connection began."""
+    def _latest_data(self, when: float) -> float:
+        """When the proxy had handed on the last record before some moment; else when the connection began."""
         span = [span for span in self.spans if span.began <= when][-1]
-        flow = span.link.down
-        assert flow.data is not None
-        latest = span.began
-        for end, _ in messages(flow.data)[0]:
-            passed = flow.moments[bisect_left(flow.moments, end, key=itemgetter(1))][0]
-            if passed > when:
-                break
-            latest = passed
-        return latest
+        moments = span.link.down.moments
+        passed = (moments[bisect_left(moments, end, key=itemgetter(1))][0] for end in span.ends)
+        return max((moment for moment in passed if moment <= when), default=span.began)
 
     def check_trades_once(self) -> None:
         """No trade twice. For faults that do not have the server send one twice on a connection."""

@@ -368,7 +368,7 @@ os._exit(0)
             process.wait(WAIT)
             assert exists == "True"
             # The one that made it has died without a word; the child lives, and has no part in it.
-            with pytest.raises(StatusError, match="is gone|hung up"):
+            with pytest.raises(StatusError, match=r"is gone|hung up"):
                 read_status(path)
         finally:
             os.kill(int(grandchild), signal.SIGKILL)
