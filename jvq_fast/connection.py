@@ -286,13 +286,14 @@ class Connection:
             self._transport.send_ping(b"")
 
     def backlog(self) -> tuple[int, int]:
-        """Bytes that wait in the socket to be read, and how many fit there; 0 where the system does not say."""
+        """Bytes that wait in the socket to be read, and how many fit there at least; 0 where it is not known."""
         sock = self._socket
         if fcntl is None or sock is None:
             return 0, 0
         try:
             waiting = int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
-            room = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            # Linux grants twice what was asked for, and may use half of it for its own book-keeping.
+            room = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         except (OSError, ValueError):  # ValueError: the loop's thread has closed it
             return 0, 0
         return waiting, room
