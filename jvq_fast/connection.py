@@ -75,6 +75,15 @@ def _receive_buffer() -> int:
     return RECEIVE_BUFFER if granted >= RECEIVE_BUFFER else 0
 
 
+def _file_id(descriptor: int) -> tuple[int, int]:
+    """What tells an open file from another one that is given its number later."""
+    try:
+        info = os.fstat(descriptor)
+    except OSError:
+        return -1, -1
+    return info.st_dev, info.st_ino
+
+
 class _ParserLog(QuietLogger):
     """The log of one connection's parser, which reports an illegal frame here just before it answers it with a CLOSE.
 
@@ -114,6 +123,7 @@ class Connection:
         self._close_timeout = close_timeout
         self._transport: WSTransport | None = None
         self._socket: socket.socket | None = None
+        self._socket_id = (0, 0)
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
 
@@ -185,6 +195,7 @@ class Connection:
             else:
                 # From here on the loop's transport owns the descriptor, and closes it.
                 self._socket = sock
+                self._socket_id = _file_id(sock.fileno())
                 return sock
         raise ConnectError(f"{self.address}: the name has no address")
 
@@ -231,9 +242,10 @@ class Connection:
         sock, self._socket = self._socket, None
         if sock is None or sock.fileno() == -1:
             return
-        if is_uvloop(self._loop):
+        if is_uvloop(self._loop) and _file_id(sock.fileno()) != self._socket_id:
             # A connection that ends within its first moments is closed by libuv before uvloop has tied the object to
             # it. Left like that, the object would close the number again later, when it is another file's.
+            # One that was reset before picows gave it to the loop is nobody's yet, and closed here.
             sock.detach()
         else:
             sock.close()

@@ -1,13 +1,16 @@
 """What happens when the connection is lost: the feed comes back, restores, and says what may be missing."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import jvq_fast as jvq
+from jvq_fast.connection import Connection
 from ws_script import (
     BINARY,
     CLOSE,
@@ -294,3 +297,30 @@ def test_names_come_with_snapshots() -> None:
         feed.on_batch(lambda n: feed.stop())
         feed.run()
     assert dict(feed.names) == {"600519": "贵州茅台"}
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_connection_reset_before_its_handshake_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch, loop: Any
+) -> None:
+    """Reset so early that no transport has taken the socket yet."""
+    make = Connection._make_socket
+
+    async def slowly(connection: Connection, *arguments: Any) -> Any:
+        sock = await make(connection, *arguments)
+        await asyncio.sleep(0.02)
+        return sock
+
+    monkeypatch.setattr(Connection, "_make_socket", slowly)
+    steady = serve(binary(trade(1)))
+    with ScriptServer(cut(binary(trade(1))), *[Peer.reset] * 20, steady) as server:
+        feed = jvq.Feed(TOKEN, "lv2_600519", server=server.ws, loop=loop, **FAST)
+        counts: list[int] = []
+        feed.on_connect(lambda address: counts.append(len(list(Path("/proc/self/fd").iterdir()))))
+        watchdog = threading.Timer(WAIT, feed.stop)
+        watchdog.start()
+        feed.on_connect(lambda address: feed.stop() if len(counts) == 2 else None)
+        feed.run()
+        watchdog.cancel()
+    assert feed.stats()["connect_failures"] == 20
+    assert counts[1] - counts[0] < 10, counts
