@@ -54,11 +54,21 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [f"jvq_fast: {Path(jvq_fast.__file__).parent}, {_built_with.VARIANT} build; long tests: {whole}"]
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: bool(item.get_closest_marker("spare_time")))
     if not config.getoption("--long"):
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="runs in the long suite: make test-long"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    config = session.config
+    if config.getoption("collectonly") or hasattr(config, "workerinput"):
+        return
+    for module in {item.getparent(pytest.Module) for item in session.items if item.get_closest_marker("spare_time")}:
+        module.obj.begin(config.getoption("--long"))
 
 
 @pytest.fixture(scope="session")

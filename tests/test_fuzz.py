@@ -1,26 +1,33 @@
 """The fuzz targets of tests/fuzz: a minute of processor time each, and in the long run ten million executions each.
 
-All of them run at once, each in a child, and share the processors. Every execution is judged in full by the target's
-second implementation. What fails is shown as hex, with the command that shows it again.
+Each runs in a child, and takes only the time of the processors that no other process wants: so they begin before the
+first test of the session, and are judged after its last. Every execution is judged in full by the target's second
+implementation. What fails is shown as hex, with the command that shows it again.
 """
 
+import atexit
+import functools
 import importlib.util
 import json
 import os
+import queue
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 import builds
 
-pytestmark = pytest.mark.release_only
+pytestmark = [pytest.mark.release_only, pytest.mark.spare_time]
 
+HAVE_ATHERIS = importlib.util.find_spec("atheris") is not None
 needs_atheris = pytest.mark.skipif(
-    importlib.util.find_spec("atheris") is None,
+    not HAVE_ATHERIS,
     reason="nothing is fuzzed: atheris is not installed (it has wheels for CPython on Linux, x86_64)",
 )
 
@@ -31,6 +38,8 @@ SECONDS = 60
 PARTS = 20
 RUNS = 10_000_000 // PARTS
 TIMEOUT = 850.0
+# A child waits for its time while the other tests take it all.
+PATIENCE = 3600.0
 # Inputs that open new ground, for a target of which nothing but the compiled code is told to the fuzzer.
 LEAST_KEPT = 100
 
@@ -39,16 +48,22 @@ class Run:
     """A target in a child."""
 
     def __init__(self, target: str, artifacts: Path, *arguments: str) -> None:
-        artifacts.mkdir(parents=True, exist_ok=True)
         self.target = target
         self._artifacts = artifacts
+        self._arguments = [f"--artifacts={artifacts}", *arguments]
         self._command = [sys.executable, str(FOLDER / f"{target}.py")]
+        self._child: subprocess.Popen[str] | None = None
+
+    def run(self) -> "Run":
+        self._artifacts.mkdir(parents=True, exist_ok=True)
         self._environment = {**os.environ, "PYTHONPATH": str(builds.build("fuzz"))}
+        self._environment["TMPDIR"] = str(self._artifacts)  # a child that finds a fault cannot tidy up
         self._environment.pop("PYTHONSAFEPATH", None)
-        self.done = self._run(f"--artifacts={artifacts}", *arguments)
+        self.done = self._run(*self._arguments)
+        return self
 
     def _run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
+        with subprocess.Popen(
             [*self._command, *arguments],
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -56,9 +71,17 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=TIMEOUT,
-            check=False,
-        )
+        ) as self._child:
+            try:
+                output, _ = self._child.communicate(timeout=PATIENCE)
+            except BaseException:
+                self._child.kill()
+                raise
+        return subprocess.CompletedProcess(self._child.args, self._child.returncode, output)
+
+    def kill(self) -> None:
+        if self._child:
+            self._child.kill()
 
     @property
     def findings(self) -> list[Path]:
@@ -82,48 +105,70 @@ class Run:
         return figures
 
 
-@pytest.fixture(scope="module")
-def pool(long: bool) -> Iterator[ThreadPoolExecutor]:
-    builds.build("fuzz")
-    # A budget of processor time is the same for all, however many there are; one of executions is not.
-    with ThreadPoolExecutor(os.cpu_count() if long else 2 * len(TARGETS)) as threads:
-        yield threads
-        threads.shutdown(cancel_futures=True)
+class Runs:
+    """All runs of a session of tests. What still runs at its end is killed."""
+
+    def __init__(self, long: bool) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="jvq_fast_fuzz_")
+        self._waiting: queue.SimpleQueue[tuple[Run, Future[Run]]] = queue.SimpleQueue()
+        self._begun: list[Run] = []
+        self._ended = False
+        folder = Path(self._scratch.name)
+        self.planted = {
+            target: self._submit(target, folder / f"{target}-planted", "--plant", f"--seconds={SECONDS}", "--seed=1")
+            for target in TARGETS
+        }
+        self.real = {}
+        for part in range(PARTS if long else 1):
+            for target in TARGETS:
+                budget = f"--runs={RUNS}" if long else f"--seconds={SECONDS}"
+                corpus = folder / "corpus" / target  # what a part found the next one begins with
+                self.real[target, part] = self._submit(
+                    target, folder / f"{target}-{part}", budget, f"--seed={20261123 + part}", f"--corpus={corpus}"
+                )
+        # A budget of processor time is the same for all, however many there are; one of executions is not.
+        children = os.cpu_count() or 1 if long else 2 * len(TARGETS)
+        for _ in range(children if HAVE_ATHERIS else 0):
+            threading.Thread(target=self._work, daemon=True).start()
+        atexit.register(self._end)
+
+    def _submit(self, target: str, artifacts: Path, *arguments: str) -> "Future[Run]":
+        future: Future[Run] = Future()
+        self._waiting.put((Run(target, artifacts, "--idle", *arguments), future))
+        return future
+
+    def _work(self) -> None:
+        while not self._ended:
+            run, future = self._waiting.get()
+            self._begun.append(run)
+            try:
+                future.set_result(run.run())
+            except BaseException as error:
+                future.set_exception(error)
+
+    def _end(self) -> None:
+        self._ended = True
+        for run in self._begun:
+            run.kill()
+        self._scratch.cleanup()
 
 
-@pytest.fixture(scope="module")
-def planted(pool: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, "Future[Run]"]:
-    folder = tmp_path_factory.mktemp("planted")
-    return {
-        target: pool.submit(Run, target, folder / target, "--plant", f"--seconds={SECONDS}", "--seed=1")
-        for target in TARGETS
-    }
+@functools.cache
+def begin(long: bool) -> Runs:
+    return Runs(long)
 
 
-@pytest.fixture(scope="module")
-def runs(
-    pool: ThreadPoolExecutor, planted: object, tmp_path_factory: pytest.TempPathFactory, long: bool
-) -> dict[tuple[str, int], "Future[Run]"]:
-    folder = tmp_path_factory.mktemp("fuzz")
-    found = {}
-    for part in range(PARTS if long else 1):
-        for target in TARGETS:
-            budget = f"--runs={RUNS}" if long else f"--seconds={SECONDS}"
-            corpus = folder / "corpus" / target  # what a part found the next one begins with
-            found[target, part] = pool.submit(
-                Run, target, folder / f"{target}{part}", budget, f"--seed={20261123 + part}", f"--corpus={corpus}"
-            )
-    return found
+@pytest.fixture
+def runs(long: bool) -> Runs:
+    return begin(long)
 
 
 @needs_atheris
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_planted_fault_is_found_and_reproduced(
-    target: str, planted: dict[str, "Future[Run]"], runs: object, tmp_path: Path
-) -> None:
-    by_seeds = Run(target, tmp_path, "--plant", "--only-seeds")
+def test_a_planted_fault_is_found_and_reproduced(target: str, runs: Runs, tmp_path: Path) -> None:
+    by_seeds = Run(target, tmp_path, "--plant", "--only-seeds").run()
     assert by_seeds.done.returncode == 0, "the seeds find it, so this says nothing of the fuzzer\n" + by_seeds.explain()
-    run = planted[target].result(TIMEOUT)
+    run = runs.planted[target].result(TIMEOUT)
     assert run.done.returncode != 0, run.explain()
     assert len(run.findings) == 1, run.explain()
     assert run.findings[0].read_bytes().hex() in run.explain()
@@ -139,10 +184,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @needs_atheris
-def test_whatever_comes_nothing_crashes_and_all_agrees(
-    target: str, part: int, runs: dict[tuple[str, int], "Future[Run]"], long: bool
-) -> None:
-    run = runs[target, part].result(TIMEOUT)
+def test_whatever_comes_nothing_crashes_and_all_agrees(target: str, part: int, runs: Runs, long: bool) -> None:
+    run = runs.real[target, part].result(TIMEOUT)
     assert run.done.returncode == 0, run.explain()
     assert not run.findings, run.explain()
     told = run.told()

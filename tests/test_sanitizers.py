@@ -8,18 +8,6 @@ import builds
 
 pytestmark = pytest.mark.release_only
 
-# What meets hostile input and moves memory; the rest of the suite has its turn in the long run.
-HOSTILE = (
-    "test_records.py",
-    "test_ring.py",
-    "test_decoder_*.py",
-    "test_field_order.py",
-    "test_hostile.py",
-    "test_resume.py",
-    "test_listener.py",
-    "test_meter.py",
-    "test_callbacks.py",
-)
 SERVERS = ("test_sim_*.py", "test_cli*.py", "test_official_client.py", "test_doctor.py", "test_status.py")
 FAULTS = ("test_faults.py", "test_proxy.py", "test_supervision.py", "test_trading_year.py", "test_twins.py")
 
@@ -34,26 +22,21 @@ def environment() -> dict[str, str]:
     }
 
 
-def matching(root, patterns):
-    return {str(path) for pattern in patterns for path in (root / "tests").glob(pattern)}
-
-
 def run(files):
-    assert files
     assert builds.run_suite("sanitize", *sorted(files), timeout=840, **environment()) > 0
 
 
-def test_hostile_input_touches_no_foreign_memory_and_has_no_undefined_behaviour(root):
-    run(matching(root, HOSTILE))
+def test_hostile_input_touches_no_foreign_memory_and_has_no_undefined_behaviour():
+    run(builds.tests(*builds.HOSTILE))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("patterns", [SERVERS, FAULTS, None], ids=["servers", "faults", "feeds and the rest"])
-def test_neither_does_the_rest_of_the_suite(root, patterns):
+def test_neither_does_the_rest_of_the_suite(patterns):
     if patterns is None:
-        run(matching(root, ["test_*.py"]) - matching(root, HOSTILE + SERVERS + FAULTS))
+        run(builds.tests("test_*.py") - builds.tests(*builds.HOSTILE, *SERVERS, *FAULTS))
     else:
-        run(matching(root, patterns))
+        run(builds.tests(*patterns))
 
 
 @pytest.mark.parametrize(

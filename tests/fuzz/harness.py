@@ -68,6 +68,7 @@ def run(
     parser.add_argument("--seed", type=int, default=20261123)
     parser.add_argument("--corpus", type=Path, help="folder that keeps what opened new ground, and is begun with")
     parser.add_argument("--artifacts", type=Path, default=Path(tempfile.gettempdir()), help="folder for what failed")
+    parser.add_argument("--idle", action="store_true", help="take the time that no other process wants")
     parser.add_argument("--plant", action="store_true", help="plant the fault that must be found")
     parser.add_argument("--only-seeds", action="store_true", help="check the seeds and end")
     parser.add_argument("--reproduce", help="one input, in hex, or @FILE")
@@ -81,6 +82,8 @@ def run(
             check(data)
         print("no fault")
         return
+    if options.idle:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     _Run(check, mutate, options).fuzz(seeds(), longest)
 
 
@@ -113,7 +116,7 @@ class _Run:
             f"-seed={options.seed}",
             f"-max_len={longest}",
             "-len_control=0",
-            "-timeout=20",
+            f"-timeout={300 if options.idle else 20}",
             "-rss_limit_mb=2048",
             "-verbosity=0",
             f"-artifact_prefix={options.artifacts}/",
