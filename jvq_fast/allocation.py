@@ -153,19 +153,29 @@ def exchange(token: Secret, market: str, kind: str, service: str, timeout: float
                 for chunk in response.iter_content(1):
                     body += chunk
                     if len(body) > MAX_REPLY:
-                        return AllocationError(f"the allocation service sent more than {MAX_REPLY} bytes")
+                        return AllocationError(f"{name_of(service)} sent more than {MAX_REPLY} bytes")
                     if time.monotonic() > deadline:
-                        return AllocationError(f"the allocation service sent no whole reply within {timeout:g} s")
+                        return AllocationError(f"{name_of(service)} sent no whole reply within {timeout:g} s")
                 return Reply(response.status_code, dict(response.headers), body, time.monotonic() - begin)
     except requests.Timeout:
-        return AllocationError(f"the allocation service did not reply within {timeout:g} s")
+        return no_reply(service, timeout)
     except requests.RequestException as error:
-        return AllocationError(f"the allocation service can't be reached: {_cause(error)}")
+        return AllocationError(f"{name_of(service)} can't be reached: {_cause(error)}")
     except Exception as error:
         # urllib3 lets some faults of a reply through as they are.
-        return AllocationError(f"the allocation service's reply can't be read: {type(error).__name__}")
+        return AllocationError(f"the reply of {name_of(service)} can't be read: {type(error).__name__}")
     except BaseException as error:
         return type(error)()
+
+
+def no_reply(service: str, timeout: float) -> AllocationError:
+    """The error for a service that did not reply in time."""
+    return AllocationError(f"{name_of(service)} did not reply within {timeout:g} s")
+
+
+def name_of(service: str) -> str:
+    """What errors call a service: by its host and port alone."""
+    return f"the allocation service {redact(urlsplit(service).netloc)}"
 
 
 def judge(answer: Reply) -> str | AllocationError:

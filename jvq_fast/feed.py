@@ -401,7 +401,12 @@ class Feed:
         self._thread = threading.Thread(target=self._run_thread, name="jvq_fast feed", daemon=True)
         self._ready.clear()
         self._ended.clear()
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._end()
+            self._thread = None
+            raise
         self._ready.wait()
         return self
 

@@ -61,9 +61,13 @@ class Judge:
         # Without a record there is nothing to say about the network: a lag may well go on.
         if interval.network is not None and self._passes("network", interval.network > self._max_network):
             lags.append(self._network(interval.network, interval.network_at))
+        is_slow = self._passes("callback", interval.slowest > self._max_callback)
         if self._passes("feed", max(interval.dispatch, stall) > self._max_feed):
-            lags.append(self._feed(interval, stall))
-        if self._passes("callback", interval.slowest > self._max_callback):
+            lag = self._feed(interval, stall)
+            # One slow handler is told once.
+            if not (is_slow and lag.fault == "callback"):
+                lags.append(lag)
+        if is_slow:
             lags.append(Lag("callback", interval.slowest, self._max_callback, _slowest(interval)))
         if self._passes("socket", is_full):
             self._add_socket(lags, latest)

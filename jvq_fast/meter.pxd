@@ -74,5 +74,6 @@ cdef class Meter:
     cdef void begin_batch(self) noexcept
     cdef void end_read(self) noexcept
     cdef void abandon_read(self) noexcept
+    cdef void forget_delays(self) noexcept
     cdef void called(self, handler, str where, code) noexcept
     cdef void account(self) noexcept

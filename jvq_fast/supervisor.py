@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from jvq_fast.allocation import ServerAddress, allocate, parse_server
+from jvq_fast.allocation import ServerAddress, allocate, no_reply, parse_server
 from jvq_fast.channel import Channel
 from jvq_fast.connection import Connection
 from jvq_fast.decoder import Decoder
@@ -231,6 +231,8 @@ class Supervisor:
                 connection = await self._connect()
             except (AllocationError, ConnectError) as error:
                 self.counters["connect_failures"] += 1
+                if self._stop.is_set():
+                    break
                 if not came_up or ends_the_feed(error):
                     raise
                 reason = str(error)
@@ -322,7 +324,7 @@ class Supervisor:
             stopped.cancel()
             # From the end of the attempt: the service counts from when a request reaches it.
             self._last_allocation = time.monotonic()
-        raise AllocationError(f"the allocation service did not reply within {timeout:g} s")
+        raise no_reply(settings.service, timeout)
 
     async def _follow(self, connection: Connection) -> tuple[_Session | None, str]:
         """Stay with a connection to its end; returns what became of it, and why it ended."""
@@ -348,6 +350,7 @@ class Supervisor:
         if fatal is None and watching.done() and not watching.cancelled():
             fatal = watching.result()
         if fatal is not None:
+            self._events.tell("on_disconnect", type(fatal).__name__)
             raise fatal
         if cancelled is None:
             if self._stop.is_set():
@@ -371,7 +374,8 @@ class Supervisor:
         if session.reason or is_late or is_other or listener.messages != session.messages:
             session.complaint = session.notice = None
         if session.complaint is not None:
-            return f"{'refused' if session.is_refused else 'evicted'}: {session.complaint.text}"
+            is_evicted = not session.is_refused and session.notice is not Notice.TOKEN
+            return f"{'evicted' if is_evicted else 'refused'}: {session.complaint.text}"
         return session.reason or said
 
     # --- what the connection tells ---
@@ -406,7 +410,8 @@ class Supervisor:
         start, reason, codes = self._gap
         self._gap = None
         self.counters["gaps"] += 1
-        self._events.tell("on_gap", Gap(start, recv_ns, reason, codes))
+        # Our wall clock may have been set back meanwhile.
+        self._events.tell("on_gap", Gap(start, max(start, recv_ns), reason, codes))
 
     def text(self, text: str) -> None:
         """Called by the connection, on the loop's thread, for each TEXT message."""
@@ -476,7 +481,7 @@ class Supervisor:
             if verdict is not Verdict.PROBE:
                 continue
             before = self.state
-            self._enter(State.PROBING, f"no data for {self._staleness.silence(loop.time()):.0f} s")
+            self._enter(State.PROBING, self._staleness.question(loop.time()))
             answered, alive = await self._probe(session)
             subscribed, wanted = self._channel.subscribed_at, self._channel.wanted
             verdict = self._staleness.probed(

@@ -322,10 +322,15 @@ cdef class Decoder:
                 (<Ring>history).take()
 
     def connected(self):
-        """A new connection begins: field orders are detected anew."""
+        """A new connection begins: field orders are detected anew.
+
+        With ``clock="always"`` so is what a usual delay is: what serves then may have another time of day.
+        """
         jvq_order_restart(&self.lv1_order)
         jvq_order_restart(&self.lv10_order)
         self.connected_at = self.count.messages
+        if self.timer is not None and not self.judges_staleness:
+            self.timer.forget_delays()
 
     def resume(self):
         """A connection was lost and is back: ``connected()``, and trades that come again are dropped.

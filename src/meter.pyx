@@ -309,6 +309,12 @@ cdef class Meter:
         """The connection is gone, and the last read perhaps not ended."""
         self.is_reading = self.is_unaccounted = False
 
+    cdef void forget_delays(self) noexcept:
+        """The next record of each level begins a baseline."""
+        cdef int level
+        for level in range(3):
+            self.delays.levels[level].is_known = False
+
     cdef void account(self) noexcept:
         """All since ``mark`` was decoding."""
         cdef int64_t now = jvq_clock_ns()

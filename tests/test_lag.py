@@ -199,6 +199,13 @@ def test_a_call_without_a_code_is_named_too(seconds):
     assert lag.detail == "on_batch handler a.b took 0.500 s"
 
 
+def test_a_slow_call_and_what_waited_for_it_are_one(seconds):
+    seen = {"dispatch": 0.5, "dispatch_callbacks": 0.45, "slowest": 0.45, "callbacks": 0.45}
+    (lag,) = seconds.look(**seen, **SLOW)
+    assert (lag.fault, lag.seconds) == ("callback", 0.45)
+    assert seconds.look(**seen, **SLOW) == []
+
+
 def test_a_slow_call_and_the_socket_it_let_fill_are_one(seconds):
     (lag,) = seconds.look(lasts=2.2, callbacks=1.234, slowest=1.234, lateness=1.2, waiting=3_900_000, **SLOW)
     assert lag.detail == (

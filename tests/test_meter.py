@@ -235,6 +235,27 @@ def test_a_jump_of_hours_begins_a_new_baseline(jump):
     assert market.meter.skew == pytest.approx(0.040 + jump / SECOND)
 
 
+def test_a_server_that_begins_its_day_again_after_a_reconnect_is_not_late():
+    market = Market(trading_day="2023-02-01", clock="always")
+    market.trade(30 * MINUTE, 40 * MS)
+    market.trade(30 * MINUTE + SECOND, 40 * MS)
+    market.decoder.resume()
+    for at in range(3):
+        market.trade(at * SECOND, 30 * MINUTE)
+    assert market.counted() == 3
+    assert market.meter.network["trades"].max == 0
+    assert market.meter.skew == 30 * 60
+
+
+def test_what_the_network_held_back_over_a_reconnect_is_late(market):
+    market.trade(0, 40 * MS)
+    market.trade(SECOND, 40 * MS)
+    market.decoder.resume()
+    market.trade(2 * SECOND, 40 * MS)
+    market.trade(3 * SECOND, 5040 * MS)
+    assert market.worst() == pytest.approx(5.0)
+
+
 def test_times_that_run_faster_than_ours_are_no_lag():
     market = Market(trading_day="2023-02-01", clock="always")
     for step in range(200):

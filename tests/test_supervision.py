@@ -197,6 +197,58 @@ def test_what_watches_a_connection_does_not_end_without_a_word(monkeypatch: pyte
 # --- complaints of the server ---
 
 
+def test_stop_in_the_step_of_a_failing_allocation_is_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **settings: Any) -> str:
+        feed.stop()
+        raise jvq.AllocationError("too late")
+
+    monkeypatch.setattr("jvq_fast.supervisor.allocate", fail)
+    for _ in range(20):
+        feed = jvq.Feed(TOKEN, "lv2_600519", allocation="http://127.0.0.1:9")
+        feed.run()
+        assert feed.state == "stopped"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_feed_from_a_handler_ends_the_connection_for_all_to_hear(error: type[BaseException]) -> None:
+    with ScriptServer(good) as server:
+        trial = Trial(server)
+
+        @trial.feed.on_trades
+        def interrupt(code: str, trades: object) -> None:
+            raise error
+
+        with pytest.raises(error):
+            trial.run(lambda trial: False)
+    assert trial.of("disconnect") == [error.__name__]
+    assert trial.of("state")[-1] == "stopped"
+
+
+def test_a_thread_that_can_not_start_leaves_a_feed_that_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with ScriptServer(good) as server:
+        trial = Trial(server)
+        with monkeypatch.context() as patch:
+            patch.setattr("threading.Thread.start", full)
+            with pytest.raises(RuntimeError, match="new thread"):
+                trial.feed.start()
+        with pytest.raises(RuntimeError, match=r"without start"):
+            trial.feed.join()
+        trial.run(lambda trial: bool(trial.of("batch")))
+
+
+def test_a_gap_over_which_our_clock_is_set_back_does_not_end_before_it_began() -> None:
+    later = 2**62
+    with ScriptServer(good) as server:
+        trial = Trial(server)
+        trial.feed._supervisor._gap = (later, "reset", ("600519",))  # as a clock that ran ahead leaves it
+        trial.run(lambda trial: bool(trial.of("gap")))
+    (gap,) = trial.of("gap")
+    assert gap.start == gap.end == later
+
+
 def test_three_evictions_within_a_minute_mean_a_twin_and_end_the_feed() -> None:
     with ScriptServer(evict()) as server:
         trial = Trial(server)

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from jvq_fast.allocation import Reply, ServerAddress, exchange, judge, parse_server
+from jvq_fast.allocation import Reply, ServerAddress, exchange, judge, no_reply, parse_server
 from jvq_fast.capture import CONNECT, END_OF_READ, ENDS_READ, ENTRY, LOST, MESSAGE, entry
 from jvq_fast.connection import Connection, Hooks
 from jvq_fast.decoder import Decoder
@@ -21,7 +21,7 @@ from jvq_fast.doctor import machine
 from jvq_fast.doctor.evidence import Evidence, Message, look
 from jvq_fast.doctor.hours import Hours, hours
 from jvq_fast.doctor.steps import Outcome, Step
-from jvq_fast.errors import AllocationError, AllocationRefusedError, ConnectError, HandshakeError
+from jvq_fast.errors import AllocationRefusedError, ConnectError, HandshakeError
 from jvq_fast.listener import Listener, Tap
 from jvq_fast.offload import offload
 from jvq_fast.redact import Secret, redact
@@ -265,7 +265,7 @@ class _Walker:
         try:
             reply = await offload(ask, timeout + 1, "allocation")
         except TimeoutError:
-            reply = AllocationError(f"the allocation service did not reply within {timeout:g} s")
+            reply = no_reply(plan.service, timeout)
         self.walk.allocations.append(reply)
         return reply
 
