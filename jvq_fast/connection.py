@@ -1,6 +1,7 @@
 """One WebSocket connection to a market-data server, from the name lookup to its end."""
 
 import asyncio
+import contextlib
 import functools
 import ipaddress
 import logging
@@ -37,6 +38,8 @@ READ_BUFFER = 1 << 20
 # the server got rid of 11 MB, and of 3 MB with the system's own sizing, which only grows while the feed reads.
 RECEIVE_BUFFER = 4 << 20
 _GRACE = 1.0
+# Of a TCP connection that the other side has ended (tcp_states.h of Linux).
+_CLOSE_WAIT, _LAST_ACK = 8, 9
 _log = QuietLogger(logging.getLogger("jvq_fast.connection"))
 
 
@@ -124,6 +127,8 @@ class Connection:
         self._transport: WSTransport | None = None
         self._socket: socket.socket | None = None
         self._socket_id = (0, 0)
+        self._kept: socket.socket | None = None
+        self.is_ended_by_peer = False  # in order, with a CLOSE or without; needs `watch_end`
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
 
@@ -282,8 +287,20 @@ class Connection:
         if self._transport is not None:
             self.listener.answer_close(self._transport)
 
+    def watch_end(self) -> None:
+        """Let `is_ended_by_peer` tell, once the connection is gone, whether the server closed it or it was reset."""
+        if self._kept is None and self._socket is not None and hasattr(socket, "TCP_INFO"):
+            with contextlib.suppress(OSError):
+                # The loop closes its descriptor with the connection, and does not say how that ended.
+                self._kept = self._socket.dup()
+
     def closed(self) -> None:
         """Called by the listener: the connection is gone."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            with kept, contextlib.suppress(OSError):
+                state = kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+                self.is_ended_by_peer = state in (_CLOSE_WAIT, _LAST_ACK)
         if not self._closed.done():
             self._closed.set_result(None)
 

@@ -370,7 +370,8 @@ class Supervisor:
         listener = session.connection.listener
         is_late = asyncio.get_running_loop().time() - session.complained > _COMPLAINT and not session.is_left
         # Data after it shows that a complaint was about something else. So does a reset, unless the words are clear.
-        is_other = session.notice is Notice.OTHER and not session.is_refused and not listener.is_closed_by_peer
+        is_ended = listener.is_closed_by_peer or session.connection.is_ended_by_peer
+        is_other = session.notice is Notice.OTHER and not session.is_refused and not is_ended
         if session.reason or is_late or is_other or listener.messages != session.messages:
             session.complaint = session.notice = None
         if session.complaint is not None:
@@ -436,6 +437,8 @@ class Supervisor:
         session.complaint, session.notice, session.complained = error, notice, loop.time()
         is_first = not session.has_spoken and not session.connection.listener.messages
         session.messages = session.connection.listener.messages
+        if notice is Notice.OTHER:
+            session.connection.watch_end()
         if is_first and loop.time() - session.opened < _REFUSAL:
             session.is_refused = True
             if notice is not Notice.OTHER:

@@ -310,6 +310,22 @@ def test_a_reset_after_a_complaint_about_something_else_is_no_eviction() -> None
     assert trial.feed.stats()["evictions"] == 0
 
 
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+def test_a_server_that_complains_and_ends_the_connection_without_a_close_evicts(loop: str, pause: float) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        peer.send(binary(trade(next(numbers))), frame(TEXT, "-1#连接已在别处建立".encode()))
+        time.sleep(pause)
+
+    with ScriptServer(*[script] * 3, good) as server:
+        trial = Trial(server, loop=loop)
+        with pytest.raises(jvq.EvictedError, match="别处"):
+            trial.run(lambda trial: False)
+    assert trial.of("disconnect") == ["evicted: -1#连接已在别处建立"] * 3
+
+
 def test_data_after_a_complaint_shows_that_it_was_about_something_else() -> None:
     def script(peer: Peer) -> None:
         peer.accept(frame(TEXT, f"{LIMIT_TEXT}, -1#token无效".encode()))
