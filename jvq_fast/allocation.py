@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import requests
 
 from jvq_fast.errors import AllocationError, AllocationRefusedError
-from jvq_fast.redact import Secret, guard_http_logs, redact
+from jvq_fast.redact import Secret, drop_frames, guard_http_logs, redact
 
 SERVICE = "http://jvquant.com/query/server"
 PATH = "/query/server"
@@ -125,7 +125,10 @@ def allocate(
     outcome = _ask(token, market, kind, service, timeout)
     # Raised here and not where it arose: the frames there hold the token, and tracebacks show frames.
     if isinstance(outcome, BaseException):
-        raise outcome
+        try:
+            raise outcome
+        finally:
+            del outcome  # this frame is in its traceback
     return outcome
 
 
@@ -157,12 +160,16 @@ def exchange(token: Secret, market: str, kind: str, service: str, timeout: float
                     if time.monotonic() > deadline:
                         return AllocationError(f"{name_of(service)} sent no whole reply within {timeout:g} s")
                 return Reply(response.status_code, dict(response.headers), body, time.monotonic() - begin)
-    except requests.Timeout:
+    except requests.Timeout as error:
+        drop_frames(error)
         return no_reply(service, timeout)
     except requests.RequestException as error:
-        return AllocationError(f"{name_of(service)} can't be reached: {_cause(error)}")
+        cause = _cause(error)
+        drop_frames(error)
+        return AllocationError(f"{name_of(service)} can't be reached: {cause}")
     except Exception as error:
         # urllib3 lets some faults of a reply through as they are.
+        drop_frames(error)
         return AllocationError(f"the reply of {name_of(service)} can't be read: {type(error).__name__}")
     except BaseException as error:
         return type(error)()

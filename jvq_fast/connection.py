@@ -25,7 +25,7 @@ from jvq_fast.decoder import Decoder
 from jvq_fast.errors import ConnectError, HandshakeError, JvqError
 from jvq_fast.listener import Listener, Tap
 from jvq_fast.offload import offload
-from jvq_fast.redact import QuietLogger, Secret, redact
+from jvq_fast.redact import QuietLogger, Secret, drop_frames, redact
 
 try:
     import fcntl
@@ -119,7 +119,7 @@ class Connection:
         close_timeout: float,
     ) -> None:
         self.address = address
-        self.listener = Listener(decoder, self, tap, max_message)
+        self.listener = Listener(decoder, None, tap, max_message)
         self._token = token
         self._hooks = hooks
         self._max_message = max_message
@@ -150,7 +150,10 @@ class Connection:
         if stop.is_set():
             return False
         if in_time and error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error, task  # this frame is in its traceback
         if in_time:
             raise HandshakeError(f"{self.address} closed the connection during the handshake")
         raise ConnectError(f"{self.address} gave no connection within {connect_timeout:g} s")
@@ -159,7 +162,7 @@ class Connection:
         # Failures are returned, not raised: the frames they come through hold the URL, and tracebacks show frames.
         try:
             await ws_connect(
-                lambda _request, _response: self.listener,
+                self._listen,
                 self.address.url(self._token),
                 websocket_handshake_timeout=handshake_timeout,
                 logger_name=_ParserLog(self),
@@ -176,8 +179,15 @@ class Connection:
             return ConnectError("cancelled")
         except BaseException as error:
             self._shut_socket()
-            return self._explain(error)
+            explained = self._explain(error)
+            drop_frames(error)
+            return explained
         return None
+
+    def _listen(self, _request: object, _response: object) -> Listener:
+        # Not before, and no longer than the connection lasts: the two hold each other.
+        self.listener.owner = self
+        return self.listener
 
     async def _make_socket(self, timeout: float, _url: object) -> socket.socket:
         addresses = await self._resolve(timeout)
@@ -361,4 +371,5 @@ class Connection:
                 await self._transport.wait_disconnected()
         except Exception as error:
             reason = reason or f"protocol error of the server: {error}"
+        self._transport = None
         return redact(reason or "the connection was lost")

@@ -28,7 +28,7 @@ cdef class Tap:
 cdef class Listener(WSListener):
     cdef Decoder decoder
     cdef Tap tap
-    cdef object owner
+    cdef public object owner
     cdef uint8_t *parts          # payload of the fragments so far
     cdef Py_ssize_t parts_size
     cdef Py_ssize_t parts_room

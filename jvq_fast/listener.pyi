@@ -27,8 +27,9 @@ class Tap:
 @final
 class Listener(WSListener):
     def __new__(
-        cls, decoder: Decoder, owner: _Owner, tap: Tap | None = None, max_message: int = 10485760
+        cls, decoder: Decoder, owner: _Owner | None, tap: Tap | None = None, max_message: int = 10485760
     ) -> Listener: ...
+    owner: _Owner | None
     @property
     def closing(self) -> bool: ...
     @property

@@ -25,13 +25,15 @@ async def offload(work: Callable[[], T], timeout: float, name: str) -> T:
     done = asyncio.Event()
     results: list[T] = []
     errors: list[BaseException] = []
+    is_awaited = True
 
     def run() -> None:
         global _running  # noqa: PLW0603
         try:
             results.append(work())
         except BaseException as error:
-            errors.append(error)
+            if is_awaited:
+                errors.append(error)
         finally:
             with _lock:
                 _running -= 1
@@ -50,6 +52,9 @@ async def offload(work: Callable[[], T], timeout: float, name: str) -> T:
         await asyncio.wait({waiter}, timeout=timeout)
     finally:
         waiter.cancel()
+        is_awaited = done.is_set()
+        if not is_awaited:
+            errors.clear()
     if not done.is_set():
         raise TimeoutError(f"no result within {timeout:g} s")
     if errors:

@@ -94,6 +94,21 @@ _LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.poolmanager
 _FILTER = RedactingFilter()
 
 
+def drop_frames(error: BaseException) -> None:
+    """Forget the tracebacks of an error and of all it came from.
+
+    Their frames hold the token, and may hold the error that holds them.
+    """
+    seen: list[BaseException] = []
+    found: list[object] = [error]
+    while found:
+        one = found.pop()
+        if isinstance(one, BaseException) and not any(one is each for each in seen):
+            seen.append(one)
+            one.__traceback__ = None
+            found += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+
+
 def guard_http_logs() -> None:
     """Put the redacting filter on the HTTP client's loggers, once; nothing else about them changes."""
     for name in _LOGGERS:

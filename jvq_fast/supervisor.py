@@ -322,6 +322,7 @@ class Supervisor:
         finally:
             asking.cancel()
             stopped.cancel()
+            del asking  # an error that it holds has this frame in its traceback
             # From the end of the attempt: the service counts from when a request reaches it.
             self._last_allocation = time.monotonic()
         raise no_reply(settings.service, timeout)
@@ -569,7 +570,10 @@ class Supervisor:
 def _find_server(token: Secret, market: str, service: str, timeout: float) -> ServerAddress:
     address = _address(allocate(token, market, service=service, timeout=timeout))
     if isinstance(address, JvqError):
-        raise address
+        try:
+            raise address
+        finally:
+            del address  # this frame is in its traceback
     return address
 
 

@@ -211,8 +211,9 @@ cdef class Listener(WSListener):
     """One connection's frames: reassembled, checked where picows does not check, and fed to `decoder`.
 
     `owner` is called on the loop's thread: `opened(transport)`, `text(str)`, `ending()` once this side has begun to
-    close, `closed()` when the connection is gone. What must end the feed (a KeyboardInterrupt in a callback, say)
-    is kept in `fatal`; `reason` says why this side closed, `message_ns` when the last binary message arrived.
+    close, `closed()` when the connection is gone, and is then forgotten; it may be set until the connection opens. What
+    must end the feed (a KeyboardInterrupt in a callback, say) is kept in `fatal`; `reason` says why this side closed,
+    `message_ns` when the last binary message arrived.
     Connect with `enable_auto_pong=False`: picows keeps a PING that it answers to itself, and with it the mark that
     the socket read ends.
     """
@@ -281,7 +282,8 @@ cdef class Listener(WSListener):
         self.closing = True
         if self.decoder.timer is not None:
             self.decoder.timer.abandon_read()
-        self.owner.closed()
+        owner, self.owner = self.owner, None
+        owner.closed()
 
     def _die(self, transport, error):
         # Loops differ in what they do with an exception of a protocol; out of the feed's own coroutine it gets

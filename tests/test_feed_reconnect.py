@@ -1,6 +1,8 @@
 """What happens when the connection is lost: the feed comes back, restores, and says what may be missing."""
 
 import asyncio
+import gc
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -324,3 +326,63 @@ def test_a_connection_reset_before_its_handshake_leaves_no_descriptor(
         watchdog.cancel()
     assert feed.stats()["connect_failures"] == 20
     assert counts[1] - counts[0] < 10, counts
+
+
+def say_nothing(peer: Peer) -> None:
+    peer.until_closed()
+
+
+def leave(peer: Peer) -> None:
+    """Before the handshake."""
+
+
+def go_wrong(peer: Peer) -> None:
+    peer.accept()
+    peer.send(b"\xf1\x00")  # reserved bits
+    peer.until_closed()
+
+
+def look_away(peer: Peer) -> None:
+    peer.read_head()
+    peer.send(b"HTTP/1.1 503 Not Now\r\nContent-Length: 0\r\n\r\n")
+
+
+def garbage_after(scripts: list[Script], answers: list[Script], **settings: Any) -> int:
+    """Objects that only the collector can free, from the end of the first connection to the first record of the last.
+
+    `answers`, where there are any, are the allocation service's between the first and the last.
+    """
+    left: list[int] = []
+    with ScriptServer(cut(binary(trade(1))), *scripts, serve(binary(trade(2)))) as server:
+        fine = reply(200, json.dumps({"code": "0", "server": server.ws}).encode())
+        with ScriptServer(fine, *answers, fine) as service:
+            where = {"allocation": service.http, "allocation_interval": 0.0} if answers else {"server": server.ws}
+            feed = jvq.Feed(TOKEN, "lv2_600519", **(FAST | where | settings))
+            feed.on_error(lambda error, where: None)
+            feed.on_disconnect(lambda reason: gc.collect() if feed.stats()["connects"] == 1 else None)
+
+            @feed.on_gap
+            def collect(gap: jvq.Gap) -> None:
+                left.append(gc.collect())
+                feed.stop()
+
+            watchdog = threading.Timer(WAIT, feed.stop)
+            watchdog.start()
+            gc.disable()
+            try:
+                feed.run()
+            finally:
+                gc.enable()
+                watchdog.cancel()
+    return left[0]
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("script", [cut(), Peer.reset, leave, say_nothing, look_away, go_wrong])
+def test_a_connection_that_is_gone_leaves_nothing_to_the_garbage_collector(script: Script, loop: Any) -> None:
+    assert garbage_after([script] * 6, [], loop=loop, handshake_timeout=0.2) == 0
+
+
+@pytest.mark.parametrize("answer", [reply(500, b"<html>"), reply(200, b"{}"), Peer.reset, leave, say_nothing])
+def test_neither_does_an_allocation(answer: Script) -> None:
+    assert garbage_after([], [answer] * 6, allocation_timeout=0.2) == 0
