@@ -1,19 +1,19 @@
 """Long while the average of the last 20 trades is above that of the last 200, judged after every socket read.
 
-jvq-fast sim --json | python examples/moving_average.py      on the simulator; Ctrl-C ends both
+jvq-fast sim --json | python examples/moving_average.py      on the simulator, whatever the token; Ctrl-C ends both
 JVQ_FAST_TOKEN=… python examples/moving_average.py           on the vendor's feed
 """
 
 import contextlib
 import json
 import os
+from pathlib import Path
 
 import jvq_fast as jvq
 
-sim: dict[str, str] = {} if "JVQ_FAST_TOKEN" in os.environ else json.loads(input())
-token = os.environ.get("JVQ_FAST_TOKEN", "0" * 32)
-names = ["lv2_600519", "lv2_000001"]
-feed = jvq.Feed(token, names, allocation=sim.get("http"), trading_day=sim.get("trading_day"))
+sim: dict[str, str] = json.loads(input()) if Path("/dev/stdin").is_fifo() else {}
+token = "0" * 32 if sim else os.environ["JVQ_FAST_TOKEN"]
+feed = jvq.Feed(token, ["lv2_600519", "lv2_000001"], allocation=sim.get("http"), trading_day=sim.get("trading_day"))
 position = {"600519": "flat", "000001": "flat"}
 
 

@@ -1,17 +1,18 @@
 """Slow work beside the feed: the main thread copies what is new twice a second, the feed never waits for it.
 
-jvq-fast sim --json | python examples/reader_thread.py      on the simulator; Ctrl-C ends both
+jvq-fast sim --json | python examples/reader_thread.py      on the simulator, whatever the token; Ctrl-C ends both
 JVQ_FAST_TOKEN=… python examples/reader_thread.py           on the vendor's feed
 """
 
 import contextlib
 import json
 import os
+from pathlib import Path
 
 import jvq_fast as jvq
 
-sim: dict[str, str] = {} if "JVQ_FAST_TOKEN" in os.environ else json.loads(input())
-token = os.environ.get("JVQ_FAST_TOKEN", "0" * 32)
+sim: dict[str, str] = json.loads(input()) if Path("/dev/stdin").is_fifo() else {}
+token = "0" * 32 if sim else os.environ["JVQ_FAST_TOKEN"]
 names = ["lv2_600519", "lv2_000001"]
 feed = jvq.Feed(token, names, allocation=sim.get("http"), trading_day=sim.get("trading_day"))
 

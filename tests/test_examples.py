@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import os
 import re
 import signal
 import tokenize
@@ -31,12 +32,17 @@ def ready_line(sim):
     return json.dumps({"http": sim.http, "ws": sim.ws, "trading_day": sim.trading_day})
 
 
+@pytest.mark.parametrize("environment", [{}, {"JVQ_FAST_TOKEN": "f" * 32}], ids=["no_token", "token"])
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_runs_on_the_simulators_ready_line(root, tmp_path, sim, name):
-    line = tmp_path / "ready"
-    line.write_text(ready_line(sim) + "\n")
-    with line.open() as stdin:
-        with Command(str(root / "examples" / f"{name}.py"), module=False, stdin=stdin.fileno()) as command:
+def test_an_example_runs_on_the_simulators_ready_line_with_and_without_a_token(root, sim, name, environment):
+    """A pipe comes before the token: who writes the pipe means the simulator."""
+    to_read, to_write = os.pipe()
+    with open(to_read) as stdin, open(to_write, "w") as pipe:  # noqa: PTH123
+        pipe.write(ready_line(sim) + "\n")
+        pipe.flush()
+        with Command(
+            str(root / "examples" / f"{name}.py"), module=False, stdin=stdin.fileno(), **environment
+        ) as command:
             for _ in range(2):
                 command.wait_line(lambda text: re.match(PRINTS[name], text) is not None)
             command.interrupt(signal.SIGINT)
