@@ -215,3 +215,21 @@ def test_with_a_terminal_the_table_is_live_and_fits(seed):
     assert "贵州茅台" in screen
     assert "… and " in screen
     assert "All " in screen
+
+
+@pytest.mark.parametrize(
+    "arguments", [["demo", "--seconds", "1"], ["doctor", "--sim", "--seconds", "0.3"]], ids=lambda words: words[0]
+)
+def test_a_reader_that_has_gone_ends_a_command_without_a_word_about_it(arguments):
+    to_read, to_write = os.pipe()
+    os.close(to_read)
+    with open(to_write, "wb") as pipe:  # noqa: PTH123
+        with Command(*arguments, stdout=pipe.fileno()) as command:
+            assert command.end() == 1
+            assert not [line for line in command.errors().splitlines() if not line.endswith(" …")]
+
+
+def test_standard_output_may_be_closed(run_python):
+    program = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    done = run_python("-c", program, "-m", "jvq_fast", "demo", "--seconds", "0.5")
+    assert done.stderr == ""

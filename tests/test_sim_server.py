@@ -68,6 +68,27 @@ def test_without_json_the_ready_line_is_for_people() -> None:
     assert "2026-11-23" in line
 
 
+@pytest.mark.parametrize("when", ["before the line", "after the line"])
+def test_it_ends_with_who_reads_its_output(when: str) -> None:
+    to_read, to_write = os.pipe()
+    with open(to_read) as reader, open(to_write, "w") as writer:  # noqa: PTH123
+        if when == "before the line":
+            reader.close()
+        command = [sys.executable, "-m", "jvq_fast.sim", "--json"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=writer.fileno(), stderr=subprocess.PIPE, text=True)
+        try:
+            if when == "after the line":
+                assert json.loads(reader.readline())["http"]
+                with pytest.raises(subprocess.TimeoutExpired):
+                    process.wait(0.5)
+                reader.close()
+            assert process.communicate(timeout=30) == (None, "")
+            assert process.returncode == 0
+        finally:
+            process.kill()
+            process.wait(10)
+
+
 @pytest.mark.parametrize(
     "options",
     [["--from", "25:00"], ["--speed", "fast"], ["--time-digits", "10"], ["--replay", "/nowhere.csv"], ["--day", "x"]],

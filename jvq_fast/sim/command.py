@@ -2,12 +2,17 @@
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import datetime as dt
+import io
 import json
+import os
 import signal
+import stat
 import sys
 import zoneinfo
+from collections.abc import Callable
 from typing import Any, get_args
 
 from jvq_fast.sim.events import parse_clock
@@ -61,7 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT. The exit status: 0, 1 when it fails, 2 for arguments that make no sense."""
+    """Run until Ctrl-C, SIGTERM, or the end of whoever reads its standard output through a pipe.
+
+    The exit status: 0, 1 when it fails, 2 for arguments that make no sense.
+    """
     try:
         values = {each.name: getattr(args, each.name) for each in dataclasses.fields(Settings)}
         settings = Settings(**{**values, "replay": tuple(values["replay"]), "fault": tuple(values["fault"])})
@@ -130,15 +138,41 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
         "trading_day": timeline.day(timeline.now()).isoformat(),
     }
     if args.json:
-        print(json.dumps(ready), flush=True)
+        line = json.dumps(ready)
     else:
-        print(f"{ready['http']} allocates {ready['ws']}, trading day {ready['trading_day']}", flush=True)
+        line = f"{ready['http']} allocates {ready['ws']}, trading day {ready['trading_day']}"
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        _forget_output()
+        end(0)
+    else:
+        _end_with_reader(loop, lambda: end(0))
     status = await ended
     if pings is not None:
         pings.cancel()
     http.close()
     server.close()
     return status
+
+
+def _end_with_reader(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
+    """In ``jvq-fast sim | program`` the program's end is the simulator's, or the shell would wait for ever."""
+    with contextlib.suppress(AttributeError, OSError, ValueError, NotImplementedError):
+        output = sys.stdout.fileno()
+        if stat.S_ISFIFO(os.fstat(output).st_mode):
+
+            def gone() -> None:
+                loop.remove_reader(output)
+                end()
+
+            loop.add_reader(output, gone)  # the end to write to becomes readable only by an error
+
+
+def _forget_output() -> None:
+    """What is still to be written would fail once more when the interpreter ends."""
+    with contextlib.suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _ping(seconds: float, server: Server) -> None:
