@@ -6,6 +6,8 @@ import datetime as dt
 import json
 import os
 import re
+import signal
+import socket
 import stat
 import threading
 import time
@@ -876,13 +878,50 @@ def test_without_a_token_it_says_how_to_give_one(capsys):
     assert "no token" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_it_with_the_report():
-    with Command("doctor", "--sim", "--seconds", "600") as command:
-        deadline = time.monotonic() + WAIT
-        while "listening" not in command.errors():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+def wait_until_it_says(command, words):
+    deadline = time.monotonic() + WAIT
+    while words not in command.errors():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("output", [False, True])
+def test_ctrl_c_ends_it_with_the_report_and_says_so(tmp_path, output):
+    folder = tmp_path / "report"
+    with Command("doctor", "--sim", "--seconds", "600", *(["--output", str(folder)] if output else [])) as command:
+        wait_until_it_says(command, "listening")
         time.sleep(0.5)
         command.interrupt()
-        assert command.end() == 0, command.errors()
+        assert command.end() == 130, command.errors()
+        last = command.errors().splitlines()[-1]
+    assert last.startswith("jvq-fast doctor: interrupted: the report of what was seen by then is ")
+    assert last.endswith(f"written to {folder}" if output else "written nowhere")
     assert any(line.startswith("  ok       decoding") for line in command.lines)
+    assert any(line.startswith("INTERRUPTED") for line in command.lines)
+    if output:
+        assert json.loads((folder / "doctor.json").read_text())["interrupted"] is True
+        assert "INTERRUPTED" in (folder / "doctor.txt").read_text()
+
+
+def test_ctrl_c_does_not_wait_for_an_allocation_that_hangs():
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        where = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        with Command("doctor", "--allocation", where, JVQ_FAST_TOKEN=TOKEN, no_proxy="127.0.0.1") as command:
+            hanging.settimeout(WAIT)
+            with hanging.accept()[0]:
+                command.interrupt()
+                assert command.end() == 130, command.errors()
+    assert any("interrupted before there was a reply" in line for line in command.lines)
+
+
+def test_a_second_ctrl_c_ends_it_at_once_and_leaves_no_file(tmp_path, monkeypatch, capsys):
+    def walk_interrupted_twice(plan, interrupt):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("jvq_fast.cli.doctor._walked", walk_interrupted_twice)
+    monkeypatch.setenv("JVQ_FAST_TOKEN", TOKEN)
+    assert main(["doctor", "--output", str(tmp_path / "out")]) == 130
+    said = capsys.readouterr().err
+    assert said == f"jvq-fast doctor: interrupted twice: the report was not made; no report in {tmp_path / 'out'}\n"
+    assert not list((tmp_path / "out").iterdir())

@@ -25,6 +25,7 @@ __all__ = ["add_arguments", "run"]
 # One for each level, and what only an index, a bond and a fund can tell.
 SUBSCRIPTIONS = ("lv1_600519", "lv2_000001", "lv10_600519", "lv1_i000001", "lv1_113050", "lv1_510300")
 _SECONDS = 15.0
+_INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +60,18 @@ def run(options: argparse.Namespace) -> int:
     """Walk from the token to the data, tell what was found, and judge what is taken for granted about the server.
 
     It makes one connection, which counts against the account's limit: a feed that runs on the same token may be
-    evicted, or this be refused. The exit status is 0 where all that is needed works.
+    evicted, or this be refused. The exit status is 0 where all that is needed works, 130 where it was interrupted: the
+    report is then of what was seen by then.
     """
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        kept = f"; no report in {options.output}" if options.output else ""
+        print(f"jvq-fast doctor: interrupted twice: the report was not made{kept}", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt())
         if options.sim:
@@ -81,6 +92,10 @@ def run(options: argparse.Namespace) -> int:
     told = sys.stderr if options.json else sys.stdout
     for line in written:
         print(line, file=told)
+    if walked.interrupted:
+        kept = f"written to {options.output}" if written else "printed, and written nowhere"
+        print(f"jvq-fast doctor: interrupted: the report of what was seen by then is {kept}", file=sys.stderr)
+        return _INTERRUPTED
     return 0 if walked.ok else 1
 
 

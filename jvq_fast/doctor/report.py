@@ -128,6 +128,7 @@ def _facts(walk: Walk) -> dict[str, Any]:
     return {
         "report": VERSION,
         "ok": walk.ok,
+        "interrupted": walk.interrupted,
         "at": dt.datetime.fromtimestamp(walk.started_ns / 1e9, CHINA).isoformat(timespec="seconds"),
         "hours": walk.hours.text,
         "asked": {
@@ -307,7 +308,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         ]
         if each["judgement"] == "refuted":
             lines.append(f"            so: {each['then']}")
-    lines += ["", _end(facts)]
+    interrupted = ["INTERRUPTED: it was not waited for what had not come by then"] if facts["interrupted"] else []
+    lines += ["", *interrupted, _end(facts)]
     return [_printable(line) for line in lines]
 
 

@@ -106,6 +106,7 @@ class Walk:
     over_ns: int = 0  # the connection ended, or nothing more was waited for
     ended: str = ""
     died: bool = False  # it stayed open, and not even what is always answered was answered
+    interrupted: bool = False  # nothing more was waited for from some point on
     listened: float = 0.0
     entries: list[tuple[int, Message]] = field(default_factory=list, repr=False)
     evidence: Evidence = field(default_factory=Evidence)
@@ -198,7 +199,7 @@ class _ObservedConnection(Connection):
 
 
 async def walk(plan: Plan, say: Callable[[str], None], is_cancelled: Callable[[], bool]) -> Walk:
-    """Walk as far as it goes. `say` is called with what is being done; once `is_cancelled`, no more data is waited for.
+    """Walk as far as it goes. `say` is called with what is being done; once `is_cancelled`, nothing more is waited for.
 
     Blocks nothing for longer than its timeouts together, and raises nothing that a server can bring about.
     """
@@ -233,12 +234,14 @@ class _Walker:
         walk.machine = facts
         walk.steps += steps
         address = await self._allocate()
+        walk.interrupted = self._is_cancelled()
         if address is None:
             for name in ("connection", "commands", "ping", "data"):
                 self._note(name, "skipped", "there is no server to go to")
             return
         walk.address = address
         await self._with(address)
+        walk.interrupted = self._is_cancelled()
 
     def _note(self, name: str, outcome: Outcome, found: str, means: str = "", todo: str = "") -> None:
         self.walk.steps.append(Step(name, outcome, found, means, todo))
@@ -251,23 +254,40 @@ class _Walker:
             return self._plan.server
         self._say("asking for a server")
         reply = await self._ask()
+        if reply is None:
+            self._note("allocation", "open", "interrupted before there was a reply", "", "run it again, to its end")
+            return None
         address = self._read_allocation(reply)
-        if self._plan.second_allocation:
+        if self._plan.second_allocation and not self._is_cancelled():
             await self._ask_again()
         return address
 
-    async def _ask(self) -> Reply | BaseException:
+    async def _ask(self) -> Reply | BaseException | None:
+        """The reply, or what there was instead of one; None where nobody waited for it to the end."""
         plan = self._plan
         timeout = plan.allocation_timeout
         self.walk.asked_ns.append(time.time_ns())
         ask = partial(exchange, plan.token, "ab", "websocket", plan.service, timeout)
         reply: Reply | BaseException
+        asking = asyncio.ensure_future(offload(ask, timeout + 1, "allocation"))
+        if not await self._done_before_cancelled(asking):
+            self.walk.asked_ns.pop()
+            return None
         try:
-            reply = await offload(ask, timeout + 1, "allocation")
+            reply = asking.result()
         except TimeoutError:
             reply = no_reply(plan.service, timeout)
         self.walk.allocations.append(reply)
         return reply
+
+    async def _done_before_cancelled(self, task: "asyncio.Future[Any]") -> bool:
+        """Wait for a task for as long as anybody wants to know; then it is cancelled."""
+        while not task.done() and not self._is_cancelled():
+            await asyncio.wait({task}, timeout=_STEP)
+        if task.done():
+            return True
+        task.cancel()
+        return False
 
     def _read_allocation(self, reply: Reply | BaseException) -> ServerAddress | None:
         named = judge(reply) if isinstance(reply, Reply) else reply
@@ -305,6 +325,8 @@ class _Walker:
     async def _ask_again(self) -> None:
         self._say("asking once more at once, as you wished")
         reply = await self._ask()
+        if reply is None:
+            return
         apart = (self.walk.asked_ns[-1] - self.walk.asked_ns[0]) / 1e9
         named = judge(reply) if isinstance(reply, Reply) else reply
         what = "granted" if isinstance(named, str) else f"refused: {named}"
@@ -317,8 +339,18 @@ class _Walker:
         self._say(f"connecting to {address}")
         connection = _ObservedConnection(plan, address, self._decoder, self, self._tap, self._news)
         begin = time.monotonic()
+        stop = asyncio.Event()
+        opening = asyncio.ensure_future(connection.open(plan.connect_timeout, plan.handshake_timeout, stop))
+        while not opening.done():
+            await asyncio.wait({opening}, timeout=_STEP)
+            if self._is_cancelled():
+                stop.set()
         try:
-            await connection.open(plan.connect_timeout, plan.handshake_timeout, asyncio.Event())
+            if not opening.result():
+                self._note("connection", "open", "interrupted before it was open", "", "run it again, to its end")
+                for name in ("commands", "ping", "data"):
+                    self._note(name, "skipped", "there is no connection")
+                return
         except ConnectError as error:
             walk.handshake_error = error
             if isinstance(error, HandshakeError):
@@ -391,9 +423,13 @@ class _Walker:
         if self._is_refused(self.walk.greetings):
             await self._wait(_GREETING, until=lambda: False)  # the end follows
             return
-        self._say("trying the commands")
-        await self._try_commands()
-        await self._try_ping()
+        if not self._is_cancelled():
+            self._say("trying the commands")
+            await self._try_commands()
+        if not self._is_cancelled():
+            await self._try_ping()
+        if self._is_cancelled():
+            return
         seconds = self._plan.seconds
         self._say(f"listening for {seconds:g} s")
         begin = time.monotonic()
@@ -478,6 +514,12 @@ class _Walker:
         silent = [each for each in commands if not each.replies]
         found = f"{len(commands) - len(silent)} of {len(commands)} commands answered"
         after = [each for each in silent if not self.walk.is_due(each.sent_ns)]
+        if after and self.walk.interrupted:
+            self._note(
+                "commands", "open", f"{found}; interrupted",
+                "it was not waited for what had not come yet", "run it again, to its end",
+            )  # fmt: skip
+            return
         if after and (self.walk.died or self.walk.ended):
             self._note(
                 "commands", "open", f"{found}; {len(after)} were not, when nothing came any more",
@@ -535,6 +577,11 @@ class _Walker:
             self._note("ping", "ok", f"answered after {walk.ping_seconds * 1000:.1f} ms")
         elif not walk.pinged_ns:
             return
+        elif walk.interrupted and not walk.is_due(walk.pinged_ns):
+            self._note(
+                "ping", "open", "interrupted before an answer",
+                "it was not waited for what had not come yet", "run it again, to its end",
+            )  # fmt: skip
         elif (walk.died or walk.ended) and not walk.is_due(walk.pinged_ns):
             self._note(
                 "ping", "open", "not answered, when nothing came any more",
@@ -549,6 +596,7 @@ class _Walker:
 
     def _judge(self, connection: _ObservedConnection) -> None:
         walk = self.walk
+        walk.interrupted = self._is_cancelled()
         unanswered = self._unanswered()
         walk.died = bool(unanswered) and not walk.ended
         self._judge_commands()
@@ -642,7 +690,7 @@ class _Walker:
             )  # fmt: skip
         elif not missing:
             self._note("data", "ok", f"records: {counts}")
-        elif self._is_cancelled():
+        elif walk.interrupted:
             self._note(
                 "data", "open", f"records: {counts}; interrupted",
                 "it was not waited for what had not come yet", "run it again, to its end",
