@@ -819,6 +819,9 @@ def test_the_command_tries_a_simulator_and_writes_what_it_found(tmp_path):
     facts = json.loads("\n".join(command.lines))
     assert facts == json.loads((folder / "doctor.json").read_text())
     assert facts["ok"] is True
+    found = {each["id"]: each["judgement"] for each in facts["assumptions"]}
+    assert "refuted" not in found.values()
+    assert found["lv2-cancellations"] == "confirmed"
     text = (folder / "doctor.txt").read_text()
     for word in ("STEPS", "0#添加成功:6", "贵州茅台", "confirmed empty-levels", "All that is needed works"):
         assert word in text

@@ -79,7 +79,8 @@ def _run(options: argparse.Namespace) -> int:
                 raise UsageError("--sim has a token of its own")
             bypass_proxies()
             token = secrets.token_hex(16)
-            simulator = stack.enter_context(Simulator(["--tokens", token]))
+            # A server that does what is taken for granted: by default the simulator sends no cancellations.
+            simulator = stack.enter_context(Simulator(["--tokens", token, "--cancels", "0.1"]))
             plan = _plan(options, token, simulator.http)
             plan = replace(plan, trading_day=simulator.trading_day, clock="always")
         else:
