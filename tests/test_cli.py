@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import math
+import socket
 import sys
 
 import numpy as np
@@ -176,6 +177,58 @@ def test_a_token_in_the_wrong_place_is_not_repeated(monkeypatch, capsys, argumen
     shown = capsys.readouterr()
     assert shown.err
     assert CANARY not in shown.err + shown.out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--from", "25:00", "such as 09:15"),
+        ("--from", "09:3x", "such as 09:15"),
+        ("--day", "tomorrow", "such as 2026-11-23"),
+        ("--speed", "fast", "or max"),
+        ("--speed", "nan", "from 0 to 1,000,000"),
+        ("--port", "70000", "1 to 65535"),
+        ("--ws-port", "-1", "1 to 65535"),
+        ("--seed", "x", "no whole number"),
+        ("--cancels", "2", "from 0 to 1"),
+        ("--ping-every", "-1", "from 0 on"),
+        ("--time-digits", "12", "from 0 to 9"),
+        ("--limit-up", "abc", "no code"),
+        ("--replay", "/nowhere.csv", "No such file"),
+        ("--fault", "half_opn", "did you mean half_open?"),
+        ("--fault", "half_open:aftr=1", "it has after, "),
+        ("--fault", "{half_open", "an example: {"),
+    ],
+)
+def test_a_switch_of_the_simulator_that_makes_no_sense_is_one_line_that_says_what_would(capsys, option, value, says):
+    try:
+        status: object = main(["sim", option, value])
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("jvq-fast sim: ")
+    assert option in said or option == "--fault"
+    assert value.partition(":")[2].partition("=")[0] in said
+    assert says in said
+
+
+def test_a_port_that_is_taken_is_named(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["sim", "--port", port]) == 1
+    assert f"--port {port} is taken" in capsys.readouterr().err
+
+
+def test_a_subcommand_without_what_it_needs_says_so_in_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["watch"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "SUBSCRIPTION" in said
+    assert "jvq-fast watch --help" in said
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])

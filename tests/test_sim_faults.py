@@ -820,6 +820,22 @@ def test_a_bad_specification_is_refused_and_named(sim: Simulator, asked: dict[st
     assert not any(each["active"] for each in sim.faults()["faults"])
 
 
+@pytest.mark.parametrize("body", [b"", b"kind=reset", b'{"kind":', b"\xff", b"[" * 5000])
+def test_a_body_that_is_no_json_is_answered_with_an_example(sim: Simulator, body: bytes) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        sim.request("/fault", method="POST", data=body)
+    with refused.value as error:
+        assert error.code == 400
+        said = json.loads(error.read())["error"]
+    assert "is no JSON" in said
+    assert '{"kind": "reset", "after": 500}' in said
+
+
+def test_a_kind_that_is_nearly_right_is_answered_with_the_right_one(sim: Simulator) -> None:
+    with pytest.raises(ValueError, match=r"did you mean half_open\? There are half_open, .*clock_skew"):
+        sim.fault("half-open")
+
+
 @pytest.mark.parametrize("text", ["nonsense", "reset:after", "reset:after=x", '{"kind":', "stall:answers=yes"])
 def test_a_bad_switch_ends_the_simulator(text: str) -> None:
     with pytest.raises(AssertionError, match=r"jvq-fast sim: .*fault"):

@@ -129,10 +129,18 @@ def test_true_speed_keeps_the_time_between_arrivals_and_skips_lunch(tmp_path: Pa
 @pytest.mark.parametrize(
     "text",
     ["", "a,b,c\n1,2,3\n", HEAD, HEAD + "2023-02-01,600519,11:29:58.000,x,10.00,100,11:29:58.100\n",
+     HEAD + "1. 2. 2023,600519,11:29:58.000,1,10.00,100,11:29:58.100\n",
      HEAD + "2023-02-01,600519,noon,1,10.00,100,11:29:58.100\n", HEAD + "2023-02-01,600519\n"],
 )  # fmt: skip
 def test_a_file_that_cannot_be_replayed_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bad.csv"
     file.write_text(text)
     with pytest.raises(AssertionError, match="jvq-fast sim: "):
+        Simulator("--replay", str(file))
+
+
+def test_a_gzipped_file_that_ends_early_is_refused_and_named(tmp_path: Path) -> None:
+    file = tmp_path / "short.csv.gz"
+    file.write_bytes(gzip.compress(HEAD.encode() * 100)[:-10])
+    with pytest.raises(AssertionError, match=r"jvq-fast sim: --replay .*short\.csv\.gz"):
         Simulator("--replay", str(file))

@@ -51,10 +51,12 @@ def _complain(command: str, text: str) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Shows what it can't make sense of, but no token among it."""
+    """Shows what it can't make sense of, but no token among it; of a subcommand in one line."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(fit_to_show(message))
+        if self.get_default("run") is None:
+            super().error(fit_to_show(message))
+        self.exit(_MISUSED, f"{self.prog}: {fit_to_show(message)}; see {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import errno
 import io
 import json
 import os
@@ -12,7 +13,7 @@ import signal
 import stat
 import sys
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from jvq_fast.sim.events import parse_clock
@@ -26,28 +27,64 @@ from jvq_fast.sim.settings import Settings
 from jvq_fast.sim.timeline import Timeline, first_trading_day
 
 _ZONE = "Asia/Shanghai"
+_HIGHEST_PORT = 65535
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= _HIGHEST_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: name one from 1 to {_HIGHEST_PORT}, or 0 for any")
+    return int(text)
 
 
 def _speed(text: str) -> float:
-    return 0.0 if text == "max" else float(text)
+    try:
+        return 0.0 if text == "max" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no speed: name a number such as 10, or max") from None
 
 
 def _time_of_day(text: str) -> str:
-    if text:
-        parse_clock(text)
+    try:
+        parse_clock(text or "00:00")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time of day: name one such as 09:15 or 14:56:30") from None
     return text
+
+
+def _day(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day: name one such as 2026-11-23") from None
+
+
+_TYPES: dict[Any, Callable[[str], Any]] = {int: _whole, float: _number}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add all options of the simulator, one for each of the ``Settings``, to a parser."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="port of the HTTP side, 0 for any")
-    parser.add_argument("--ws-port", type=int, default=0, help="port of the market data, 0 for any")
+    parser.add_argument("--port", type=_port, default=0, help="port of the HTTP side, 0 for any")
+    parser.add_argument("--ws-port", type=_port, default=0, help="port of the market data, 0 for any")
     parser.add_argument("--json", action="store_true", help="say where it listens in one line of JSON")
     special: dict[str, dict[str, Any]] = {
         "speed": {"type": _speed},
         "start": {"type": _time_of_day, "flag": "--from", "metavar": "HH:MM"},
-        "day": {"type": dt.date.fromisoformat, "metavar": "YYYY-MM-DD"},
+        "day": {"type": _day, "metavar": "YYYY-MM-DD"},
         "replay": {"nargs": "+", "metavar": "FILE"},
         "fault": {"action": "append", "metavar": "KIND[:KEY=VALUE,…]"},
     }
@@ -61,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if each.type is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif "type" not in options and not get_args(each.type):
-            options["type"] = each.type
+            options["type"] = _TYPES.get(each.type, each.type)
         parser.add_argument(flag, **options)
 
 
@@ -75,13 +112,13 @@ def run(args: argparse.Namespace) -> int:
         settings = Settings(**{**values, "replay": tuple(values["replay"]), "fault": tuple(values["fault"])})
         items = load(settings.replay) if settings.replay else []
         if settings.replay and not items:
-            raise ReplayError("nothing to replay")
-    except (ValueError, ReplayError, OSError) as error:
+            raise ReplayError(f"--replay {' '.join(settings.replay)}: no row to send")
+    except (ValueError, ReplayError) as error:
         print(f"jvq-fast sim: {error}", file=sys.stderr)
         return 2
     try:
         return asyncio.run(_serve(args, settings, items))
-    except (OSError, OverflowError) as error:
+    except (_ListenError, OverflowError) as error:
         print(f"jvq-fast sim: {error}", file=sys.stderr)
         return 1
 
@@ -125,11 +162,17 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
             **server.stats(),
         }
 
-    await server.open(args.ws_port)
+    with _listening("--ws-port", args.host, args.ws_port):
+        await server.open(args.ws_port)
     server.faults.clock = timeline.text
     for text in settings.fault:
         server.faults.set(parse(text))
-    http = await Http(Allocation(settings, server), server, stats, pump.go).open(args.host, args.port)
+    try:
+        with _listening("--port", args.host, args.port):
+            http = await Http(Allocation(settings, server), server, stats, pump.go).open(args.host, args.port)
+    except _ListenError:
+        server.close()
+        raise
     pings = asyncio.create_task(_ping(settings.ping_every, server)) if settings.ping_every else None
     port = http.sockets[0].getsockname()[1]
     ready = {
@@ -154,6 +197,21 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
     http.close()
     server.close()
     return status
+
+
+class _ListenError(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def _listening(flag: str, host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise _ListenError(f"{flag} {port} is taken on {host}: name another, or 0 for any") from None
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise _ListenError(f"can't listen on {host}, port {port}: {why}: look at --host and {flag}") from None
 
 
 def _end_with_reader(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:

@@ -56,10 +56,11 @@ def clock_text(time: int) -> str:
 def parse_clock(text: str) -> int:
     """Microseconds since midnight of ``HH:MM[:SS[.ffffff]]``. ValueError for anything else."""
     parts = text.split(":")
-    if len(parts) not in (2, 3):
-        raise ValueError(f"not a time of day: {text!r}")
     whole, _, fraction = (parts[2] if len(parts) == 3 else "0").partition(".")
-    hours, minutes, seconds = int(parts[0]), int(parts[1]), int(whole)
-    if not (0 <= hours < 24 and 0 <= minutes < 60 and 0 <= seconds < 60):
+    numbers = [*parts[:2], whole, fraction or "0"]
+    if len(parts) not in (2, 3) or not all(each.isascii() and each.isdigit() for each in numbers):
+        raise ValueError(f"not a time of day: {text!r}")
+    hours, minutes, seconds = map(int, numbers[:3])
+    if not (hours < 24 and minutes < 60 and seconds < 60):
         raise ValueError(f"not a time of day: {text!r}")
     return hours * HOUR + minutes * MINUTE + seconds * SECOND + int(fraction[:6].ljust(6, "0"))

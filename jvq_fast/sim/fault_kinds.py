@@ -1,5 +1,6 @@
 """Every kind of fault with its parameters, and how the specification of one is read."""
 
+import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -9,9 +10,12 @@ from typing import Any, Literal
 
 from jvq_fast.sim.events import parse_clock
 
-__all__ = ["KINDS", "FaultError", "Kind", "Parameter", "Spec", "parse", "read"]
+__all__ = ["KINDS", "FaultError", "Kind", "Parameter", "Spec", "no_such_kind", "parse", "read", "read_body"]
 
 Where = Literal["allocation", "handshake", "server", "connection", "message", "frame"]
+
+
+_EXAMPLE = 'an example: {"kind": "reset", "after": 500}'
 
 
 class FaultError(ValueError):
@@ -209,15 +213,23 @@ class Spec:
     given: dict[str, Any] = field(default_factory=dict)
 
 
+def no_such_kind(name: object) -> str:
+    """What to say of a kind that there is not: those there are, the likeliest first."""
+    shown = json.dumps(name, ensure_ascii=False)[:100]
+    meant = difflib.get_close_matches(name, KINDS, n=1) if isinstance(name, str) else []
+    hint = f"did you mean {meant[0]}? There are" if meant else "there are"
+    return f"no fault of the kind {shown}; {hint} {', '.join([*meant, *(each for each in KINDS if each not in meant)])}"
+
+
 def read(asked: object) -> Spec:
     """The fault of an object as ``POST /fault`` takes it. FaultError names what is wrong."""
     if not isinstance(asked, dict):
-        raise FaultError("a fault is an object with a kind")
+        raise FaultError(f"a fault is an object with a kind; {_EXAMPLE}")
     given = dict(asked)
     name = given.pop("kind", None)
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise FaultError(f"no fault of the kind {json.dumps(name)[:100]}; there are {', '.join(KINDS)}")
+        raise FaultError(no_such_kind(name))
     takes = kind.takes()
     values = {each.name: each.default for each in takes.values()}
     if "count" in values:
@@ -250,7 +262,7 @@ def parse(text: str) -> Spec:
         try:
             return read(json.loads(text))
         except json.JSONDecodeError as error:
-            raise FaultError(f"fault {text[:100]!r} is no JSON: {error}") from None
+            raise FaultError(f"fault {text[:100]!r} is no JSON: {error}; {_EXAMPLE}") from None
     name, _, rest = text.strip().partition(":")
     asked: dict[str, Any] = {"kind": name}
     takes = KINDS[name].takes() if name in KINDS else {}
@@ -259,6 +271,16 @@ def parse(text: str) -> Spec:
         if not equals:
             raise FaultError(f"fault {name}: {part[:100]!r} is not key=value")
         asked[key] = _typed(takes[key].default, value) if key in takes else value
+    return read(asked)
+
+
+def read_body(body: bytes) -> Spec:
+    """The fault of a body of ``POST /fault``. FaultError names what is wrong."""
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        why = error if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise FaultError(f"the body {body[:100].decode(errors='replace')!r} is no JSON: {why}; {_EXAMPLE}") from None
     return read(asked)
 
 

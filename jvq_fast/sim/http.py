@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from jvq_fast.sim.dead import DeadServers
-from jvq_fast.sim.fault_kinds import KINDS, read
+from jvq_fast.sim.fault_kinds import KINDS, FaultError, no_such_kind, read_body
 from jvq_fast.sim.faults import Fault
 from jvq_fast.sim.server import Server
 from jvq_fast.sim.settings import Settings
@@ -230,8 +230,8 @@ class Http:
 
     async def _post_fault(self, query: Query, body: bytes) -> Answer:  # noqa: ARG002
         try:
-            fault = self._server.faults.set(read(json.loads(body)))
-        except (ValueError, RecursionError) as error:
+            fault = self._server.faults.set(read_body(body))
+        except FaultError as error:
             return _json({"error": str(error)}, 400)
         return _json(fault.describe())
 
@@ -240,7 +240,7 @@ class Http:
         if not (number.isascii() and number.isdigit()):
             return _json({"error": f"id is the number of a fault, not {number[:100]!r}"}, 400)
         if kind and kind not in KINDS:
-            return _json({"error": f"no fault of the kind {kind[:100]!r}; there are {', '.join(KINDS)}"}, 400)
+            return _json({"error": no_such_kind(kind)}, 400)
         ended = self._server.faults.clear(int(number), kind)
         await self._server.settled()
         return _json({"ended": ended})

@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 import gzip
+import zlib
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +13,7 @@ from jvq_fast.sim.events import Event, Snapshot, Trade, parse_clock, percent
 from jvq_fast.sim.listing import known_names
 from jvq_fast.sim.timeline import Timeline
 
+_SHOWN = 200
 _TRADES = {"date", "code", "time", "trade_id", "price", "qty", "recv_time"}
 _QUOTES = {"date", "code", "time", "pre_close", "price", "amount", "volume"} | {
     f"{side}{level}{what}" for side in "bs" for level in range(1, 6) for what in ("", "p")
@@ -33,26 +35,37 @@ def load(paths: tuple[str, ...]) -> list[_Item]:
     """
     items: list[_Item] = []
     for path in paths:
-        opened: TextIO
-        with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else Path(path).open() as opened:
-            reader = csv.DictReader(opened)
-            columns = set(reader.fieldnames or ())
-            try:
-                if columns >= _TRADES:
-                    items += (_trade(row) for row in map(_whole, reader))
-                elif columns >= _QUOTES:
-                    items += (_quote(row) for row in map(_whole, reader))
-                else:
-                    raise ReplayError(f"{path}: neither trades nor snapshots: {','.join(sorted(columns))}")
-            except (ValueError, ArithmeticError) as error:
-                raise ReplayError(f"{path}, line {reader.line_num}: {error}") from error
+        try:
+            items += _read(path)
+        except (OSError, EOFError, zlib.error) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ReplayError(f"--replay {path}: {why}; name CSV files of trades or snapshots") from None
     items.sort(key=lambda item: item[0])
     return list(_together(items))
+
+
+def _read(path: str) -> list[_Item]:
+    opened: TextIO
+    with (
+        gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else Path(path).open(encoding="utf-8") as opened
+    ):
+        reader = csv.DictReader(opened)
+        try:
+            columns = set(reader.fieldnames or ())
+            if columns >= _TRADES:
+                return [_trade(row) for row in map(_whole, reader)]
+            if columns >= _QUOTES:
+                return [_quote(row) for row in map(_whole, reader)]
+        except (ValueError, ArithmeticError, csv.Error) as error:
+            raise ReplayError(f"--replay {path}, line {reader.line_num}: {error}") from None
+    found = ", ".join(sorted(columns))[:_SHOWN] or "nothing"
+    raise ReplayError(f"--replay {path} has neither the columns of trades nor those of snapshots, but {found}")
 
 
 def _whole(row: dict[str, str]) -> dict[str, str]:
     if None in row.values():
         raise ValueError("too few fields")
+    dt.date.fromisoformat(row["date"])
     return row
 
 

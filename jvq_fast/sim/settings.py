@@ -1,10 +1,27 @@
 """Every switch of the simulator, with its default: what the protocol says, the likeliest where it is silent."""
 
 import datetime as dt
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from jvq_fast.sim.fault_kinds import parse
+from jvq_fast.sim.listing import CODE
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "speed": (0, 1_000_000),
+    "gather_ms": (0, 60_000),
+    "cancels": (0, 1),
+    "time_digits": (0, 9),
+    "deflate_level": (1, 9),
+    "fragments": (1, math.inf),
+    "ping_every": (0, math.inf),
+    "limit": (0, math.inf),
+    "allocation_interval": (0, math.inf),
+    "buffer_limit": (1, math.inf),
+    "stall_seconds": (0, math.inf),
+    "max_codes": (1, math.inf),
+}
 
 
 def _switch(default: Any, help_: str, *choices: str) -> Any:
@@ -80,15 +97,14 @@ class Settings:
     max_codes: int = _switch(10_000, "codes whose markets may run at once")
 
     def __post_init__(self) -> None:
-        if self.speed < 0:
-            raise ValueError("speed must not be negative")
-        if not 0 <= self.time_digits <= 9:
-            raise ValueError("time_digits must be 0 to 9")
-        if not 1 <= self.deflate_level <= 9:
-            raise ValueError("deflate_level must be 1 to 9")
-        if self.fragments < 1 or self.gather_ms < 0 or self.buffer_limit < 1 or self.max_codes < 1:
-            raise ValueError("fragments, buffer_limit and max_codes must be positive, gather_ms not negative")
-        if not 0 <= self.cancels <= 1:
-            raise ValueError("cancels is a share, 0 to 1")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not (math.isfinite(value) and low <= value <= high):
+                wanted = f"from {low:,} on" if high == math.inf else f"from {low:,} to {high:,}"
+                raise ValueError(f"--{name.replace('_', '-')} is a number {wanted}, not {value}")
+        for name in ("limit_up", "limit_down"):
+            for code in filter(None, getattr(self, name).split(",")):
+                if not CODE.fullmatch(code):
+                    raise ValueError(f"--{name.replace('_', '-')}: {code!r} is no code, such as 600519")
         for text in self.fault:
             parse(text)
