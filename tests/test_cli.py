@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import math
+import re
 import socket
 import sys
 
@@ -129,11 +130,15 @@ def test_the_version_is_the_packages(capsys):
 
 
 @pytest.mark.parametrize("command", ["demo", "watch", "sim", "replay", "doctor", "status"])
-def test_every_subcommand_has_its_help(command, capsys):
+def test_every_subcommand_has_its_help(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
-    assert f"usage: jvq-fast {command}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"usage: jvq-fast {command}" in said
+    assert max(map(text.width, said.splitlines())) <= 80
+    assert not re.search(r"default:? *(\)|None|\(\)|\[\]|True|False|[\d.]+e)", said)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def add_trading_day(parser: argparse.ArgumentParser) -> None:
         "--clock",
         choices=("exchange", "always"),
         default="exchange",
-        help="'always' does not flag old records as stale: for the simulator (default %(default)s)",
+        help="'always' flags no record as stale and expects data day and night: for the simulator, which keeps its own "
+        "hours (default %(default)s)",
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from jvq_fast.sim.events import parse_clock
 from jvq_fast.sim.exchange import Exchange, Source
-from jvq_fast.sim.fault_kinds import parse
+from jvq_fast.sim.fault_kinds import KINDS, parse
 from jvq_fast.sim.http import Allocation, Http
 from jvq_fast.sim.pump import Pump
 from jvq_fast.sim.replay import Replay, ReplayError, load
@@ -78,11 +78,15 @@ _TYPES: dict[Any, Callable[[str], Any]] = {int: _whole, float: _number}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add all options of the simulator, one for each of the ``Settings``, to a parser."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=_port, default=0, help="port of the HTTP side, 0 for any")
-    parser.add_argument("--ws-port", type=_port, default=0, help="port of the market data, 0 for any")
+    parser.add_argument("--port", type=_port, default=0, metavar="N", help="port of the HTTP side; by default any")
+    parser.add_argument("--ws-port", type=_port, default=0, metavar="N", help="port of the market data; by default any")
     parser.add_argument("--json", action="store_true", help="say where it listens in one line of JSON")
     special: dict[str, dict[str, Any]] = {
-        "speed": {"type": _speed},
+        "speed": {"type": _speed, "metavar": "N"},
+        "limit_up": {"metavar": "CODES"},
+        "limit_down": {"metavar": "CODES"},
+        "tokens": {"metavar": "TOKENS"},
+        "allocation_path": {"metavar": "PATH"},
         "start": {"type": _time_of_day, "flag": "--from", "metavar": "HH:MM"},
         "day": {"type": _day, "metavar": "YYYY-MM-DD"},
         "replay": {"nargs": "+", "metavar": "FILE"},
@@ -92,20 +96,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         options = dict(special.get(each.name, {}))
         flag = options.pop("flag", "--" + each.name.replace("_", "-"))
         options |= {"dest": each.name, "default": [] if options.get("action") == "append" else each.default}
-        options["help"] = f"{each.metadata['help']} (default %(default)s)"
+        options["help"] = (each.metadata["help"] + _default(each.default)).replace("%", "%%")
         if each.metadata["choices"]:
             options["choices"] = each.metadata["choices"]
         if each.type is bool:
-            options["action"] = argparse.BooleanOptionalAction
+            options["action"] = argparse.BooleanOptionalAction if each.default else "store_true"
         elif "type" not in options and not get_args(each.type):
             options["type"] = _TYPES.get(each.type, each.type)
+            if not each.metadata["choices"]:
+                options.setdefault("metavar", "TEXT" if each.type is str else "N")
         parser.add_argument(flag, **options)
+    parser.usage = "%(prog)s [options]"
+    parser.epilog = f"Kinds of fault: {', '.join(KINDS)}. Their parameters are in docs/simulator.md."
+
+
+def _default(value: object) -> str:
+    """What a help text says of a default; nothing of one that says nothing."""
+    if isinstance(value, bool):
+        return " (the default)" if value else ""
+    if isinstance(value, int | float):
+        return f" (default {value:,})" if isinstance(value, int) else f" (default {value:g})"
+    return f" (default {value})" if value else ""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run until Ctrl-C, SIGTERM, or the end of whoever reads its standard output through a pipe.
+    """Run a local jvQuant until Ctrl-C, or until the program that reads its output through a pipe has ended.
 
-    The exit status: 0, 1 when it fails, 2 for arguments that make no sense.
+    SIGTERM ends it as Ctrl-C does. The exit status: 0, 1 when it fails, 2 for arguments that make no sense.
     """
     try:
         values = {each.name: getattr(args, each.name) for each in dataclasses.fields(Settings)}

@@ -35,9 +35,9 @@ class Settings:
     # The market
     seed: int = _switch(1, "seed of the generated market")
     speed: float = _switch(1.0, "market seconds per second; 0 or 'max' for as fast as the readers take it")
-    start: str = _switch("", "time at which every day starts (option --from); 09:30, or where a replay begins")
+    start: str = _switch("", "time at which every day starts; by default 09:30, or where a replay begins")
     day: dt.date | None = _switch(  # noqa: RUF009
-        None, "the first trading day, YYYY-MM-DD; by default today or the next one"
+        None, "the first trading day; by default today or the next one"
     )
     calendar: bool = _switch(False, "live through lunch, nights and holidays instead of skipping them")
     hold: bool = _switch(False, "the market waits for POST /go instead of the first subscription")
@@ -67,7 +67,7 @@ class Settings:
     )  # fmt: skip
     deflate_level: int = _switch(6, "zlib's level, 1 to 9")
     fragments: int = _switch(1, "frames per message")
-    ping_every: float = _switch(0.0, "send a ping every so many seconds; 0 for none")
+    ping_every: float = _switch(0.0, "send a ping every so many seconds, 0 for none")
     pong: bool = _switch(True, "answer pings")
     # Replies
     ack: str = _switch("code", "acknowledgement: 0#text, the text alone, JSON, or none", "code", "text", "json", "none")
