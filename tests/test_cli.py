@@ -138,7 +138,7 @@ def test_every_subcommand_has_its_help(command, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert f"usage: jvq-fast {command}" in said
     assert max(map(text.width, said.splitlines())) <= 80
-    assert not re.search(r"default:? *(\)|None|\(\)|\[\]|True|False|[\d.]+e)", said)
+    assert not re.search(r"\(default:? *(\)|None|\(\)|\[\]|True|False|[\d.]+e)", said)
 
 
 @pytest.mark.parametrize(
@@ -337,6 +337,24 @@ def test_volumes_are_exact_up_to_a_thousand_million(shares, shown):
 )
 def test_ages_are_short(seconds, shown):
     assert text.age(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.0, "0"),
+        (0.0000004, "0.4 µs"),
+        (0.0008125, "812 µs"),
+        (0.0125, "12.5 ms"),
+        (0.9999, "1,000 ms"),
+        (3.0, "3 s"),
+        (-12_800.0, "-3.56 h"),
+        (250.0, "4.17 min"),
+        (86400.0 * 500, "500 d"),
+    ],
+)
+def test_lengths_of_time_have_their_unit_and_three_digits(seconds, shown):
+    assert text.duration(seconds) == shown
 
 
 def test_columns_line_up_with_names_of_any_width():

@@ -433,6 +433,35 @@ def test_every_counter_of_a_feed_belongs_to_a_topic(place, capsys):
     assert {name for name, value in feed.stats().items() if value} <= set(said.split())
 
 
+def test_numbers_are_shown_for_people_and_the_object_keeps_them_as_they_are(place, capsys):
+    counted = {
+        "clock_skew_ms": -12_800_123.456, "lag_network_p99_us": 1812.5, "decode_seconds": 0.000_051,
+        "callback_running": "on_trades " + "strategies.long_named_module." * 3 + "judge", "bytes": 12_345_678_901,
+        "rate": 1.5e9,
+    }  # fmt: skip
+    with StatusSocket(True, lambda: counted):
+        assert main(["status"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert main(["status", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+    shown = {line.split()[0]: line.split(maxsplit=1)[1:] for line in lines if line.startswith("  ")}
+    assert shown["clock_skew_ms"] == ["-3.56 h"]
+    assert shown["lag_network_p99_us"] == ["1.81 ms"]
+    assert shown["decode_seconds"] == ["51 µs"]
+    assert shown["bytes"] == ["12,345,678,901"]
+    assert shown["rate"] == ["1,500,000,000"]
+    assert lines[lines.index("  callback_running") + 1].strip() == counted["callback_running"]
+    assert {name: found[name] for name in counted} == counted
+
+
+def test_the_page_of_a_feed_fits_a_terminal(place, capsys):
+    feed = jvq.Feed("0" * 32, "lv2_600519", server="ws://127.0.0.1:1")
+    with StatusSocket(True, lambda: {**feed.stats(), "bytes": 10**15, "lag_network_max_us": 1.28e13}) as served:
+        assert main(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80 and str(served.path) not in line] == []
+
+
 def test_the_command_prints_the_object(place, capsys):
     with StatusSocket(True, counters) as served:
         assert main(["status", str(served.path), "--json"]) == 0
@@ -445,7 +474,7 @@ def test_the_command_lists_several_and_shows_them_all_when_asked(place, capsys):
     with StatusSocket(True, counters) as one, child() as (process, path):
         assert main(["status"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert {str(one.path), str(path)} == {line.split()[0] for line in lines[1:3]}
+        assert {str(one.path), str(path)} == {line.split()[-1] for line in lines[1:3]}
         assert str(process.pid) in lines[2].split()
         assert "1,234,567" in lines[1].split()
         assert main(["status", "--all"]) == 0

@@ -19,6 +19,9 @@ __all__ = ["add_arguments", "run"]
 
 _STEP = 0.1
 _CELL = 120
+_LINE = 80
+_INDENT = 6
+_UNITS = (("_us", 1e-6), ("_ms", 1e-3), ("_seconds", 1.0))
 _CLEAR = "\x1b[H\x1b[2J"
 _FACTS = ("pid", "version", "started_ns", "now_ns", "error")
 # By the beginning of their names, in this order; what belongs nowhere is shown at the end, so that nothing hides.
@@ -107,7 +110,8 @@ def _once(options: argparse.Namespace) -> int:
         else:
             print("\n".join([*([""] if several and path != paths[0] else []), *_page(path, found)]))
     if lines:
-        print("\n".join(text.table(("socket", "pid", "state", "up", "records", "faults"), lines, (0, 2))))
+        rows = (("pid", "state", "up", "records", "faults", "socket"), *lines)
+        print("\n".join("".join(row).rstrip() for row in text.aligned(rows, (1, 5), _LINE)))
         print("\nOne of them: jvq-fast status SOCKET; all of them: jvq-fast status --all")
     return failed
 
@@ -116,18 +120,18 @@ def _line(path: Path, found: Mapping[str, Any]) -> tuple[str, ...]:
     counts = [found.get(name, 0) for name in ("bad", "bad_messages", "gaps", "stales")]
     faults = sum(count for count in counts if isinstance(count, int))
     return (
-        text.clip(str(path), _CELL),
         _value("pid", found.get("pid")),
         _value("state", found.get("state", "connected" if found.get("connected") else "not connected")),
         _up(found),
         _value("records", found.get("records")),
         f"{faults:,}",
+        text.clip(str(path), _CELL),
     )
 
 
 def _page(path: Path, found: Mapping[str, Any]) -> list[str]:
-    lines = [f"feed {_value('pid', found.get('pid'))}, jvq_fast {found.get('version')}, up {_up(found)}, at {path}"]
-    lines = [text.clip(line, 2 * _CELL) for line in lines]
+    title = text.clip(f"feed {_value('pid', found.get('pid'))}, jvq_fast {found.get('version')}", _CELL)
+    lines = _fitting(f"{title}, up {_up(found)}, at", text.clip(str(path), 2 * _CELL), " ")
     if found.get("error"):
         lines.append(text.clip(f"it can't tell its counters: {found['error']}", 2 * _CELL))
     topics = _sorted(found)
@@ -141,8 +145,16 @@ def _page(path: Path, found: Mapping[str, Any]) -> list[str]:
         if entries:
             cells = [(f"  {text.clip(name, _CELL)}", _value(name, value)) for name, value in entries]
             width = max(text.width(name) for name, _ in cells)
-            lines += ["", topic, *(f"{text.pad(name, width, right=False)}  {value}" for name, value in cells)]
+            lines += ["", topic]
+            for name, value in cells:
+                lines += _fitting(text.pad(name, width, right=False), value, "  ")
     return lines
+
+
+def _fitting(name: str, value: str, gap: str) -> list[str]:
+    """Both on a line, or the value below where that would be too long for a terminal."""
+    line = f"{name}{gap}{value}"
+    return [line] if text.width(line) <= _LINE else [name.rstrip(), " " * _INDENT + value]
 
 
 def _sorted(found: Mapping[str, Any]) -> dict[str, list[tuple[str, Any]]]:
@@ -178,9 +190,10 @@ def _value(name: str, value: object) -> str:
         return str(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return text.clip(str(value), _CELL)
-    if isinstance(value, float):
-        return f"{value:,.6g}"
-    return f"{value:,}"
+    for suffix, size in _UNITS:
+        if name.endswith(suffix):
+            return text.duration(value * size)
+    return text.number(value) if isinstance(value, float) else f"{value:,}"
 
 
 def _up(found: Mapping[str, Any]) -> str:

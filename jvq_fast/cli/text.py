@@ -3,7 +3,20 @@
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["BLANK", "age", "aligned", "clip", "pad", "percent", "price", "table", "volume", "width"]
+__all__ = [
+    "BLANK",
+    "age",
+    "aligned",
+    "clip",
+    "duration",
+    "number",
+    "pad",
+    "percent",
+    "price",
+    "table",
+    "volume",
+    "width",
+]
 
 BLANK = "–"
 
@@ -57,6 +70,24 @@ def age(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86400:.0f} d"
+
+
+def number(value: float) -> str:
+    """A number with its thousands and three digits, without an exponent; zeros at the end are left out."""
+    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 6
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def duration(seconds: float) -> str:
+    """A length of time with three digits, in the unit that suits it; it may be negative."""
+    if not seconds:
+        return "0"
+    for limit, unit, size in ((1e-3, "µs", 1e-6), (1.0, "ms", 1e-3), (100.0, "s", 1.0), (6000.0, "min", 60.0),
+                              (360_000.0, "h", 3600.0)):  # fmt: skip
+        if abs(seconds) < limit:
+            return f"{number(seconds / size)} {unit}"
+    return f"{number(seconds / 86400)} d"
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[int], room: int | None = None) -> list[list[str]]:
