@@ -237,6 +237,13 @@ cdef class Meter:
         stats["clock_skew_ms"] = 0.0 if skew is None else round(skew * 1e3, 3)
         return stats
 
+    def __repr__(self):
+        cdef Histogram network = next((each for each in self.excesses if each.count), self.excesses[0])
+        skew = self.skew
+        return (f"Meter(network p99={network.percentile(99):.3g} s, dispatch p99={self.dispatch.percentile(99):.3g} s, "
+                f"callbacks p99={self.callbacks.percentile(99):.3g} s, calls={self.callbacks.count}, "
+                f"skew={'unknown' if skew is None else f'{skew:.3g} s'})")
+
     # --- the thread that decodes ---
 
     def begin_call(self, handler, str where):

@@ -125,6 +125,16 @@ def test_nothing_is_measured_without_a_meter():
         decoder.meter = object()
 
 
+def test_a_meter_shows_its_figures(market):
+    assert repr(Meter()) == "Meter(network p99=0 s, dispatch p99=0 s, callbacks p99=0 s, calls=0, skew=unknown)"
+    market.decoder.on_trades = lambda code, trades: None
+    for late in (2 * SECOND, 2 * SECOND, 5 * SECOND):
+        market.trade(market.number * SECOND, late)
+    shown = repr(market.meter)
+    assert shown.startswith("Meter(network p99=3 s, dispatch p99=")
+    assert shown.endswith("calls=3, skew=2 s)")
+
+
 def test_the_least_delay_is_the_skew_and_what_exceeds_it_is_lag(market):
     assert market.meter.skew is None
     for at, late in enumerate([900, 250, 300, 240, 1240]):

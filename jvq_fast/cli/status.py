@@ -184,7 +184,7 @@ def _topic(name: str) -> tuple[str, int]:
 
 
 def _value(name: str, value: object) -> str:
-    if value is None:
+    if value is None or value == "":
         return text.BLANK
     if name == "pid":
         return str(value)
