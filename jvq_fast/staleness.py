@@ -109,7 +109,7 @@ class Staleness:
     def look(
         self, now: float, wall_ns: int, arrivals: Arrivals, subscribed_at: float, wanted: tuple[str, ...]
     ) -> Verdict:
-        """FINE, or PROBE: the server is to be asked, then `probed` called.
+        """FINE, or PROBE with its `reason`: the server is to be asked, then `probed` called.
 
         `subscribed_at` is when the last subscribe was sent.
         """
@@ -123,9 +123,13 @@ class Staleness:
         if now - self._since < limit:
             # A server that left a probe unanswered is tried on a connection known to be alive: it may be its manner.
             if self._unanswered and self._answers is None and arrivals != self._first:
+                self.reason = "data comes: finding out whether this server answers probes, since it left one unanswered"
                 return Verdict.PROBE
             return Verdict.FINE
-        return Verdict.FINE if now < self._believed_until else Verdict.PROBE
+        if now < self._believed_until:
+            return Verdict.FINE
+        self.reason = _no_data(now - self._since)
+        return Verdict.PROBE
 
     def probed(
         self,
@@ -150,11 +154,11 @@ class Staleness:
             return Verdict.FINE
         if not alive and (self._answers or (self._answers is None and self._watch is Watch.FULL)):
             self._unanswered = True
-            return self._stale(f"no data for {silence:.0f} s, and no answer to a probe")
+            return self._stale(f"{_no_data(silence)}, and no answer to a probe")
         if self._expects(silence, wanted):
             self._suspect = self._since
             said = "though the server answers" if alive else "from a server that never answers"
-            return self._stale(f"no data for {silence:.0f} s, {said}")
+            return self._stale(f"{_no_data(silence)}, {said}")
         self._believed_until = now + _PROBE_AGAIN * limit
         return Verdict.FINE
 
@@ -233,6 +237,10 @@ class Staleness:
                 self._warned = True
                 _log.warning("holidays are known up to %s only: from now on every weekday is taken for a trading day",
                              CALENDAR_END)  # fmt: skip
+
+
+def _no_data(silence: float) -> str:
+    return f"no data for {silence:.0f} s" if silence >= 1 else f"no data for {silence:.1f} s"
 
 
 def _only_trades(wanted: tuple[str, ...]) -> bool:

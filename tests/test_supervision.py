@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import jvq_fast as jvq
+from jvq_fast.staleness import Arrivals, Staleness, Verdict
 from ws_script import CLOSE, PING, PONG, TEXT, TOKEN, Peer, Script, ScriptServer, binary, frame, reply, serve, trade
 
 WAIT = 30
@@ -688,6 +689,20 @@ def test_a_server_that_never_answers_probes_is_no_outage_while_its_stocks_are_qu
         assert server.accepted == 2
     assert len(trial.of("stale")) == 1
     assert trial.feed.stats()["answers"] == "no"
+
+
+def test_a_probe_says_why_it_asks() -> None:
+    judge = Staleness(15.0, 60.0, always=True)
+    wanted, nothing, wall = ("lv1_600519",), Arrivals(), 1_700_000_000 * 10**9
+    judge.opened(0.0, nothing)
+    assert judge.look(0.0, wall, nothing, 0.0, wanted) is Verdict.FINE
+    assert judge.look(15.4, wall, nothing, 0.0, wanted) is Verdict.PROBE
+    assert judge.reason == "no data for 15 s"
+    assert judge.probed(18.0, nothing, 0.0, wanted, answered=False, alive=False) is Verdict.STALE
+    assert judge.reason == "no data for 18 s, and no answer to a probe"
+    judge.opened(20.0, nothing)
+    assert judge.look(21.0, wall, Arrivals(1, 1, 0), 20.0, wanted) is Verdict.PROBE
+    assert judge.reason.startswith("data comes: finding out whether this server answers probes")
 
 
 CHINA = dt.timezone(dt.timedelta(hours=8))

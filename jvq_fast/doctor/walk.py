@@ -442,9 +442,10 @@ class _Walker:
         connection, now = self._connection, time.time_ns()
         if connection is None or connection.frames.transport is None or self._is_cancelled() or self._ended.is_set():
             return
-        if now - max(connection.frames.last_ns, self.walk.opened_ns) < int(_LEAST_SILENCE * 1e9):
+        silence = now - max(connection.frames.last_ns, self.walk.opened_ns)
+        if silence < int(_LEAST_SILENCE * 1e9):
             return
-        self._say("nothing comes any more: asking for a sign of life")
+        self._say(f"nothing came for {_seconds(silence)}: asking for a sign of life")
         self._probe = probe = Command("list", now)
         self.walk.commands.append(probe)
         connection.send(probe.text)
