@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple
 
 from jvq_fast.decoder import Decoder
 from jvq_fast.errors import CaptureError, CaptureWarning
+from jvq_fast.plural import plural
 
 __all__ = ["replay"]
 
@@ -143,11 +144,8 @@ def replay(path: str | os.PathLike[str], decoder: Decoder) -> int:
                 decoder.resume()
             elif kind == LOST:
                 messages, size = LOSS.unpack(payload)
-                warnings.warn(
-                    f"{name}: {messages} messages ({size} bytes) were not recorded before byte {offset}",
-                    CaptureWarning,
-                    stacklevel=2,
-                )
+                lost = f"{plural(messages, 'message')} ({plural(size, 'byte')})"
+                warnings.warn(f"{name}: not recorded before byte {offset}: {lost}", CaptureWarning, stacklevel=2)
         if unended:
             decoder.end_read()
         if reader.damage:

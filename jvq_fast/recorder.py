@@ -12,6 +12,7 @@ from typing import BinaryIO
 from jvq_fast.capture import ENTRY, HEADER, LOSS, LOST, MAGIC, MESSAGE, Reader, entry, header
 from jvq_fast.errors import CaptureError, CaptureWarning
 from jvq_fast.listener import Tap
+from jvq_fast.plural import plural
 
 try:
     import fcntl
@@ -90,7 +91,9 @@ class Recorder:
         elif self._losing and self._loss_is_over():
             self._losing = False
             messages, size = (now - then for now, then in zip(self._lost, self._lost_before, strict=True))
-            found.append(CaptureError(f"{self.path}: {messages} messages ({size} bytes) have not been recorded"))
+            found.append(
+                CaptureError(f"{self.path}: not recorded: {plural(messages, 'message')} ({plural(size, 'byte')})")
+            )
         return found
 
     def _loss_is_over(self) -> bool:
@@ -269,7 +272,9 @@ class Recorder:
         if torn:
             self._file.truncate(end)
         if self.unwritten:
-            self._news.append(CaptureError(f"{self.path}: the last {self.unwritten} messages could not be written"))
+            self._news.append(
+                CaptureError(f"{self.path}: could not be written: the last {plural(self.unwritten, 'message')}")
+            )
         if lost + self.unwritten:
             self._file.seek(end)
             payload = LOSS.pack(lost + self.unwritten, lost_bytes + self.unwritten_bytes)

@@ -15,6 +15,7 @@ import pytest
 import jvq_fast as jvq
 from jvq_fast import capture
 from jvq_fast.capture import LOSS, LOST, MESSAGE, entry, header
+from jvq_fast.plural import plural
 from jvq_fast.recorder import Recorder
 from ws_script import TOKEN, Peer, ScriptServer, binary, deflate, trade
 
@@ -212,7 +213,7 @@ def test_a_full_disk_costs_messages_that_are_counted_announced_once_and_marked(d
     assert recording.errors[0].startswith(f"capture: can't write {path}: ")
     assert recording.errors[1] == f"capture: {path} can't be written: messages are not being recorded"
     size = sum(len(deflate(trade(number))) for number in range(3230 - lost, 3230))
-    assert recording.errors[2] == f"capture: {path}: {lost} messages ({size} bytes) have not been recorded"
+    assert recording.errors[2] == f"capture: {path}: not recorded: {plural(lost, 'message')} ({plural(size, 'byte')})"
     stats = recording.feed.stats()
     assert (stats["capture_lost_messages"], stats["capture_lost_bytes"]) == (lost, size)
     assert stats["capture_messages"] == 3280 - lost
@@ -256,7 +257,7 @@ def test_a_disk_that_stays_full_leaves_a_whole_file_that_names_the_loss_where_it
     assert held == list(range(len(held)))
     assert (len(held) > 10) == (room == 300)
     lost = 30 - len(held)
-    assert recording.errors[1:] == [f"capture: {path}: the last {lost} messages could not be written"]
+    assert recording.errors[1:] == [f"capture: {path}: could not be written: the last {plural(lost, 'message')}"]
     assert recording.feed.stats()["capture_lost_messages"] == lost
     assert recording.feed.stats()["capture_messages"] == len(held)
     # 36 bytes for the mark; what else fits between two messages hangs on their size.

@@ -15,6 +15,7 @@ import jvq_fast as jvq
 from jvq_fast.cli import complaint, main, screen, text, tokens
 from jvq_fast.cli.lag import ArrivalLag, SendLag
 from jvq_fast.cli.table import HEADER, Row, Table, cells
+from jvq_fast.plural import plural
 from jvq_fast.redact import Secret
 from wire import deflate as deflated
 
@@ -510,3 +511,8 @@ def test_more_callbacks_than_are_noted_lose_the_oldest():
     overall = lag.overall()
     assert overall is not None
     assert all(map(math.isfinite, overall))
+
+
+@pytest.mark.parametrize(("number", "shown"), [(0, "0 messages"), (1, "1 message"), (2000, "2,000 messages")])
+def test_one_thing_is_no_plural(number, shown):
+    assert plural(number, "message") == shown

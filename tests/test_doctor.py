@@ -403,7 +403,7 @@ def test_what_can_not_be_read_is_shown():
         walked = examine(server=parse_server(server.ws), **QUICK)
     decoding = step(walked, "decoding")
     assert decoding.outcome == "failed"
-    assert "1 records and 2 messages" in decoding.found
+    assert "1 record and 2 messages" in decoding.found
     assert "三" in decoding.found
     assert judged(walked)["raw-deflate"] == "refuted"
     assert walked.evidence.containers == {"raw DEFLATE": 1, "corrupt": 1, "zlib": 1}
@@ -687,7 +687,7 @@ def test_the_token_is_nowhere_whoever_repeats_it(script, with_json, tmp_path, mo
         assert "***" in said.out
         kept = [entry for entry in entries(tmp_path / "out" / "doctor.jvq") if entry.kind == MESSAGE]
         assert [zlib.decompress(entry.payload, -15) for entry in kept] == [b"lv2_600519=10:00:00.000,7,1.00,100"]
-        assert "8 messages held the token" in said.out + said.err
+        assert "8 messages left out of the capture" in said.out + said.err
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from jvq_fast.cli.simulator import Simulator, bypass_proxies
 from jvq_fast.decoder import Decoder
 from jvq_fast.doctor.report import Files, Report, make
 from jvq_fast.doctor.walk import ALLOCATION_INTERVAL, Plan, Walk, walk
+from jvq_fast.plural import plural
 from jvq_fast.redact import Secret
 from jvq_fast.subscriptions import checked
 
@@ -141,7 +142,7 @@ def _write(files: Files, walked: Walk, report: Report) -> list[str]:
     left_out = files.write(walked, report)
     lines = ["", "written, for you alone to read:", *(f"  {path}" for path in files.paths)]
     if left_out:
-        lines.append(f"{left_out} messages held the token and are left out of the capture")
+        lines.append(f"{plural(left_out, 'message')} left out of the capture, because of the token")
     lines.append(
         "They hold no token. Look through them before you pass them on: the replies name what the account has "
         "subscribed to, and the capture is market data"

@@ -12,6 +12,7 @@ from typing import Literal
 from jvq_fast.allocation import Reply, judge
 from jvq_fast.doctor.walk import LIMIT_TEXT, Command, Walk
 from jvq_fast.errors import AllocationRefusedError, HandshakeError
+from jvq_fast.plural import plural
 from jvq_fast.redact import redact
 
 Judgement = Literal["confirmed", "refuted", "open"]
@@ -54,7 +55,7 @@ def _counted(counter: Counter[str], good: Callable[[str], bool], nothing: str) -
     """Confirmed where all that was seen is good, refuted where anything is not."""
     if not counter:
         return _open(nothing)
-    shown = ", ".join(f"{name} {count:,} times" for name, count in counter.most_common(6))
+    shown = ", ".join(f"{name} {plural(count, 'time')}" for name, count in counter.most_common(6))
     return ("confirmed" if all(map(good, counter)) else "refuted"), shown
 
 
@@ -182,12 +183,12 @@ def _success_text(walk: Walk) -> Finding:
         return _open("no command was sent")
     commands = _judged(walk, sent)
     if not commands:
-        return _open(f"no reply to {len(sent)} commands, nor anything else after them")
+        return _open(f"no reply to {plural(len(sent), 'command')}, nor anything else after them")
     replies = [each.replies[0][1] for each in commands if each.replies]
     if not replies:
         if not walk.stats.get("records"):
-            return _open(f"no reply to {len(commands)} commands, and no data that would show they succeeded")
-        return "refuted", f"no reply to {len(commands)} commands, which data shows to have succeeded"
+            return _open(f"no reply to {plural(len(commands), 'command')}, and no data that would show they succeeded")
+        return "refuted", f"no reply to {plural(len(commands), 'command')}; data shows that they succeeded"
     good = [text for text in replies if text.startswith("0#")]
     shown = f"{len(good)} of {len(replies)} replies begin with 0#, the first reply is {redact(replies[0])[:100]!r}"
     if len(good) == len(replies):
@@ -203,10 +204,10 @@ def _list_reply(walk: Walk) -> Finding:
         return _open("nothing was asked")
     commands = _judged(walk, asked)
     if not commands:
-        return _open(f"no reply to {len(asked)} requests, nor anything else after them")
+        return _open(f"no reply to {plural(len(asked), 'request')}, nor anything else after them")
     answered = [each for each in commands if each.replies]
     if not answered:
-        return "refuted", f"no reply to {len(commands)} requests"
+        return "refuted", f"no reply to {plural(len(commands), 'request')}"
     delays = ", ".join(f"{each.text} {each.replies[0][0] * 1000:.1f} ms" for each in answered)
     first = [each for each in answered if each.text == "list"][:1]
     if first and all(name in first[0].replies[0][1] for name in walk.plan.subscriptions):
@@ -229,7 +230,7 @@ def _pings(walk: Walk) -> Finding:
         return _open("there was no connection")
     count = walk.frames["ping"]
     if count:
-        return "refuted", f"{count} pings of the server"
+        return "refuted", f"{plural(count, 'ping')} of the server"
     if walk.listened < 60 or walk.died:
         return _open(f"no ping within {walk.listened:.0f} s, and pings may be minutes apart")
     return "confirmed", f"no ping within {walk.listened:.0f} s"
@@ -249,15 +250,15 @@ def _blocks(walk: Walk) -> Finding:
     shown = ", ".join(f"{name} {count:,}" for name, count in found.blocks.most_common())
     several = "several kinds" if len(found.blocks) > 1 else "one kind"
     judgement: Judgement = "confirmed" if len(found.blocks) > 1 else "open"
-    return judgement, f"{several} in {found.streams_walked:,} messages: {shown}"
+    return judgement, f"{several} in {plural(found.streams_walked, 'message')}: {shown}"
 
 
 def _fragmentation(walk: Walk) -> Finding:
     if not walk.evidence.looked_at:
         return _open("no message arrived")
     if walk.fragments:
-        return "refuted", f"{walk.fragments.total():,} messages in up to {max(walk.fragments)} frames"
-    return "confirmed", f"{walk.evidence.looked_at:,} messages of one frame each"
+        return "refuted", f"{plural(walk.fragments.total(), 'message')} in up to {max(walk.fragments)} frames"
+    return "confirmed", f"{plural(walk.evidence.looked_at, 'message')} of one frame"
 
 
 def _utf8(walk: Walk) -> Finding:
@@ -370,10 +371,13 @@ def _whole_volumes(walk: Walk) -> Finding:
 def _cancellations(walk: Walk) -> Finding:
     trades, priceless = walk.evidence.trades, walk.evidence.priceless
     if priceless["Shenzhen"]:
-        return "confirmed", f"{priceless['Shenzhen']:,} of {trades['Shenzhen']:,} trades of Shenzhen have price 0"
+        return (
+            "confirmed",
+            f"{priceless['Shenzhen']:,} of {plural(trades['Shenzhen'], 'trade')} of Shenzhen have price 0",
+        )
     if trades["Shenzhen"] >= _ENOUGH_TRADES:
-        return "refuted", f"none of {trades['Shenzhen']:,} trades of Shenzhen has price 0"
-    return _open(f"none of {trades['Shenzhen']:,} trades of Shenzhen has price 0; {_ENOUGH_TRADES} would tell")
+        return "refuted", f"none of {plural(trades['Shenzhen'], 'trade')} of Shenzhen has price 0"
+    return _open(f"none of {plural(trades['Shenzhen'], 'trade')} of Shenzhen has price 0; {_ENOUGH_TRADES} would tell")
 
 
 def _unique_trades(walk: Walk) -> Finding:

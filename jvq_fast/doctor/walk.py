@@ -24,6 +24,7 @@ from jvq_fast.doctor.steps import Outcome, Step
 from jvq_fast.errors import AllocationRefusedError, ConnectError, HandshakeError
 from jvq_fast.listener import Listener, Tap
 from jvq_fast.offload import offload
+from jvq_fast.plural import plural
 from jvq_fast.redact import Secret, redact
 from jvq_fast.subscriptions import code_of
 
@@ -529,7 +530,7 @@ class _Walker:
             return
         if len(silent) == len(commands):
             self._note(
-                "commands", "remark", f"{len(commands)} commands, no reply",
+                "commands", "remark", f"{plural(len(commands), 'command')}, no reply",
                 "the server acknowledges nothing, or does not take commands; what was subscribed to shows in the data",
                 "nothing, if data arrives; `request()` of a feed will time out",
             )  # fmt: skip
@@ -734,7 +735,7 @@ class _Walker:
         if not stats["messages"]:
             self._note("decoding", "open", "there was nothing to decode")
             return
-        found = f"{stats['records']:,} records out of {stats['messages']:,} messages"
+        found = f"{plural(int(stats['records']), 'record')} out of {plural(int(stats['messages']), 'message')}"
         reasons = [
             f"{name} {value:,}"
             for name, value in stats.items()
@@ -746,7 +747,7 @@ class _Walker:
         if walk.bad_records:
             reason, record = walk.bad_records[0]
             reasons.append(f"the first ({reason}): {_shown(record)}")
-        found += f"; not readable: {bad:,} records and {unread:,} messages: {'; '.join(reasons)}"
+        found += f"; not readable: {plural(bad, 'record')} and {plural(unread, 'message')}: {'; '.join(reasons)}"
         orders = [
             f'{level}_order="{stats[f"{level}_order"]}"'
             for level in ("lv1", "lv10")
