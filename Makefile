@@ -18,7 +18,7 @@ listed = $(BIN)/python -c "import tomllib; t = tomllib.load(open('pyproject.toml
 .PHONY: demo test test-long lint bench clean
 
 demo: $(VENV)/installed
-	$(BIN)/jvq-fast demo --seconds 20
+	@$(BIN)/jvq-fast demo --seconds 20
 
 test: $(VENV)/ready
 	$(BIN)/pytest $(ARGS)
@@ -37,24 +37,28 @@ $(BIN)/python:
 	  { echo "jvq_fast needs Python 3.11 or newer: PYTHON=python3.12 make ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' || \
 	  { echo "no venv in $(PYTHON). Debian, Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "making a virtual environment in $(VENV), for this directory alone"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/tools: pyproject.toml | $(BIN)/python
 	@command -v $(firstword $(CC)) >/dev/null || \
 	  { echo "no C compiler. Debian, Ubuntu: apt-get install gcc   Fedora: dnf install gcc" >&2; exit 1; }
 	@echo '#include <zlib.h>' | $(CC) -E - >/dev/null 2>&1 || \
 	  { echo "zlib's headers are missing. Debian, Ubuntu: apt-get install zlib1g-dev   Fedora: dnf install zlib-devel" >&2; exit 1; }
-	$(call listed,['build-system']['requires']) >$@.txt
-	$(BIN)/python -m pip install --quiet --upgrade pip -r $@.txt
+	@echo "installing what compiles jvq_fast"
+	@$(call listed,['build-system']['requires']) >$@.txt
+	@$(BIN)/python -m pip install -qq --upgrade pip -r $@.txt
 	@touch $@
 
 $(VENV)/installed: $(VENV)/tools $(COMPILED)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[rich,uvloop]'
+	@echo "compiling and installing jvq_fast: a minute or two"
+	@$(BIN)/python -m pip install -qq --no-build-isolation --editable '.[rich,uvloop]'
 	@touch $@
 
 $(VENV)/ready: $(VENV)/installed
-	$(call listed,['project']['optional-dependencies']['test']) >$@.txt
-	$(BIN)/python -m pip install --quiet -r $@.txt
+	@echo "installing what the tests need"
+	@$(call listed,['project']['optional-dependencies']['test']) >$@.txt
+	@$(BIN)/python -m pip install -qq -r $@.txt
 	@touch $@
 
 clean:
