@@ -413,10 +413,10 @@ def test_the_command_shows_the_only_feed_by_topic(place, capsys):
         assert main(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"feed {os.getpid()}, jvq_fast {jvq.__version__}, up 0:00:0")
-    assert lines[0].endswith(str(served.path))
-    topics = [line for line in lines[1:] if line and not line.startswith(" ")]
+    assert lines[1] == f"  {served.path}"
+    topics = [line for line in lines[2:] if line and not line.startswith(" ")]
     assert topics == ["connection", "records", "lag", "faults", "other"]
-    shown = {line.split()[0]: line.split()[1] for line in lines if line.startswith("  ")}
+    shown = {line.split()[0]: line.split()[1] for line in lines[2:] if line.startswith("  ")}
     assert shown == {
         "state": "live", "subscriptions": "3", "records": "1,234,567", "lag_network_p50": "0.25", "gaps": "2",
         "brand_new": "5",

@@ -131,7 +131,7 @@ def _line(path: Path, found: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _page(path: Path, found: Mapping[str, Any]) -> list[str]:
     title = text.clip(f"feed {_value('pid', found.get('pid'))}, jvq_fast {found.get('version')}", _CELL)
-    lines = _fitting(f"{title}, up {_up(found)}, at", text.clip(str(path), 2 * _CELL), " ")
+    lines = [f"{title}, up {_up(found)}", f"  {text.clip(str(path), 2 * _CELL)}"]
     if found.get("error"):
         lines.append(text.clip(f"it can't tell its counters: {found['error']}", 2 * _CELL))
     topics = _sorted(found)
@@ -147,13 +147,13 @@ def _page(path: Path, found: Mapping[str, Any]) -> list[str]:
             width = max(text.width(name) for name, _ in cells)
             lines += ["", topic]
             for name, value in cells:
-                lines += _fitting(text.pad(name, width, right=False), value, "  ")
+                lines += _fitting(text.pad(name, width, right=False), value)
     return lines
 
 
-def _fitting(name: str, value: str, gap: str) -> list[str]:
+def _fitting(name: str, value: str) -> list[str]:
     """Both on a line, or the value below where that would be too long for a terminal."""
-    line = f"{name}{gap}{value}"
+    line = f"{name}  {value}"
     return [line] if text.width(line) <= _LINE else [name.rstrip(), " " * _INDENT + value]
 
 
