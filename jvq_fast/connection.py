@@ -15,6 +15,7 @@ from picows import (
     WSCloseCode,
     WSHandshakeError,
     WSInvalidStatusError,
+    WSListener,
     WSMsgType,
     WSTransport,
     ws_connect,
@@ -184,7 +185,7 @@ class Connection:
             return explained
         return None
 
-    def _listen(self, _request: object, _response: object) -> Listener:
+    def _listen(self, _request: object, _response: object) -> WSListener:
         # Not before, and no longer than the connection lasts: the two hold each other.
         self.listener.owner = self
         return self.listener

@@ -3,6 +3,8 @@
 No message, argument or attribute of these errors ever holds an account token, and no exception chained to one does.
 """
 
+from jvq_fast.plural import plural
+
 __all__ = [
     "AllocationError",
     "AllocationRefusedError",
@@ -89,7 +91,7 @@ class EvictedError(ConnectionLimitError):
 
     def __str__(self) -> str:
         return (
-            f"evicted {self.times} times within {self.seconds:g} s, so another process uses this token; "
+            f"evicted {plural(self.times, 'time')} within {self.seconds:g} s, so another process uses this token; "
             f"end one of the two. The server says: {self.text}"
         )
 

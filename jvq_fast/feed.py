@@ -21,6 +21,7 @@ from jvq_fast.events import Events, State
 from jvq_fast.listener import Tap
 from jvq_fast.meter import Meter
 from jvq_fast.offload import offload
+from jvq_fast.plural import plural
 from jvq_fast.recorder import Recorder
 from jvq_fast.redact import Secret
 from jvq_fast.ring import Ring
@@ -209,7 +210,7 @@ class Feed:
     def __repr__(self) -> str:
         if not hasattr(self, "_supervisor"):  # a traceback of a failing constructor may show it
             return f"<Feed {self._market}>"
-        return f"<Feed {self._market} {self.state}, {len(self._channel.wanted)} subscriptions>"
+        return f"<Feed {self._market} {self.state}, {plural(len(self._channel.wanted), 'subscription')}>"
 
     # --- data ---
 
@@ -482,9 +483,13 @@ class Feed:
 
     def _run_loop(self) -> None:
         with asyncio.Runner(loop_factory=self._loop_factory) as runner:
-            interrupt = runner.run(self._serve_in_own_loop())
+            try:
+                interrupt = runner.run(self._serve_in_own_loop())
+            except KeyboardInterrupt:
+                # Raised by the runner once it has cancelled all tasks, whose tracebacks say nothing to whom they reach.
+                interrupt = KeyboardInterrupt()
         if interrupt is not None:
-            raise interrupt
+            raise interrupt from None
 
     async def _serve_in_own_loop(self) -> BaseException | None:
         # Raised out of a task, these two tear the loop down in mid-air and are reported as never retrieved.

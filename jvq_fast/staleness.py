@@ -99,13 +99,6 @@ class Staleness:
         self._was_pushed = False
         self._believed_until = 0.0
 
-    def question(self, now: float) -> str:
-        """Why the server is asked, after a `look` that said so."""
-        silence = now - self._since
-        if silence < (self._limit(self._wanted) or 0.0):
-            return "whether this server answers at all"
-        return f"no data for {silence:.0f} s"
-
     def look(
         self, now: float, wall_ns: int, arrivals: Arrivals, subscribed_at: float, wanted: tuple[str, ...]
     ) -> Verdict:

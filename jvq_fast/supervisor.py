@@ -485,7 +485,7 @@ class Supervisor:
             if verdict is not Verdict.PROBE:
                 continue
             before = self.state
-            self._enter(State.PROBING, self._staleness.question(loop.time()))
+            self._enter(State.PROBING, self._staleness.reason)
             answered, alive = await self._probe(session)
             subscribed, wanted = self._channel.subscribed_at, self._channel.wanted
             verdict = self._staleness.probed(
@@ -517,6 +517,8 @@ class Supervisor:
         if loop.time() - began > timeout + self._nap:
             # What held the loop up past the timeout may have kept the question from going out, or the answer unread.
             await self._sleep(timeout)
+        if session.connection.backlog()[0]:
+            await self._sleep(self._nap)  # what came in the last moment is read before it is judged
         answered = (listener.texts, listener.pongs) != (texts, pongs)
         self.counters["probes_answered"] += answered
         if listener.pongs != pongs:

@@ -640,6 +640,18 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_says_goodbye(way: str, kind: str) ->
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_the_traceback_of_ctrl_c_is_short(kind: str) -> None:
+    script = SCRIPT.replace("{extra}", "import traceback").replace(
+        'print("interrupted", flush=True)', "traceback.print_exc(file=sys.stdout)"
+    )
+    with ScriptServer(stream) as server:
+        lines = interrupted_child(script, server, "run", kind).splitlines()
+    assert lines[-1] == "KeyboardInterrupt"
+    assert "CancelledError" not in lines
+    assert len(lines) < 10, lines
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
 def test_ctrl_c_twice_ends_a_handler_that_never_returns(kind: str) -> None:
     extra = """
 @feed.on_trades

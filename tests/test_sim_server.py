@@ -82,6 +82,8 @@ def test_it_ends_with_who_reads_its_output(when: str) -> None:
                 with pytest.raises(subprocess.TimeoutExpired):
                     process.wait(0.5)
                 reader.close()
+                with pytest.raises(subprocess.TimeoutExpired):
+                    process.wait(3)  # it may be connected to yet
             assert process.communicate(timeout=30) == (None, "")
             assert process.returncode == 0
         finally:

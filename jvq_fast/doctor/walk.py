@@ -158,9 +158,6 @@ class _Frames(WSListener):
         self.last_ns = 0
         self._parts = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._listener, name)
-
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
         self._listener.on_ws_connected(transport)
@@ -196,7 +193,10 @@ class _ObservedConnection(Connection):
             address, plan.token, decoder, hooks, tap=tap, max_message=_MAX_MESSAGE, close_timeout=plan.close_timeout
         )
         self.frames = _Frames(self.listener, news)
-        self.listener = cast("Listener", self.frames)
+
+    def _listen(self, request: object, response: object) -> WSListener:
+        super()._listen(request, response)
+        return self.frames
 
 
 async def walk(plan: Plan, say: Callable[[str], None], is_cancelled: Callable[[], bool]) -> Walk:

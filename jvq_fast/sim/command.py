@@ -28,6 +28,7 @@ from jvq_fast.sim.timeline import Timeline, first_trading_day
 
 _ZONE = "Asia/Shanghai"
 _HIGHEST_PORT = 65535
+_LEFT_ALONE = 10
 
 
 def _whole(text: str) -> int:
@@ -120,7 +121,7 @@ def _default(value: object) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a local jvQuant until Ctrl-C, or until the program that reads its output through a pipe has ended.
+    """Run a local jvQuant until Ctrl-C, or until the program that reads its output through a pipe has left it alone.
 
     SIGTERM ends it as Ctrl-C does. The exit status: 0, 1 when it fails, 2 for arguments that make no sense.
     """
@@ -207,7 +208,7 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
         _forget_output()
         end(0)
     else:
-        _end_with_reader(loop, lambda: end(0))
+        _end_with_reader(loop, server, lambda: end(0))
     status = await ended
     if pings is not None:
         pings.cancel()
@@ -231,15 +232,24 @@ def _listening(flag: str, host: str, port: int) -> Iterator[None]:
         raise _ListenError(f"can't listen on {host}, port {port}: {why}: look at --host and {flag}") from None
 
 
-def _end_with_reader(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
-    """In ``jvq-fast sim | program`` the program's end is the simulator's, or the shell would wait for ever."""
+def _end_with_reader(loop: asyncio.AbstractEventLoop, server: Server, end: Callable[[], None]) -> None:
+    """In ``jvq-fast sim | program`` the program's end is the simulator's, or the shell would wait for ever.
+
+    Some read the line, close the pipe, and go on to connect: they have _LEFT_ALONE seconds.
+    """
     with contextlib.suppress(AttributeError, OSError, ValueError, NotImplementedError):
         output = sys.stdout.fileno()
         if stat.S_ISFIFO(os.fstat(output).st_mode):
 
             def gone() -> None:
                 loop.remove_reader(output)
-                end()
+                look(_LEFT_ALONE)
+
+            def look(left: int) -> None:
+                if left == 0:
+                    end()
+                else:
+                    loop.call_later(1.0, look, _LEFT_ALONE if server.connections() else left - 1)
 
             loop.add_reader(output, gone)  # the end to write to becomes readable only by an error
 
