@@ -138,10 +138,10 @@ def check_replay(data: bytes, model: Model) -> None:
     assert told.calls == calls
     assert published == sum(len(call[1]) for call in calls if call[0] == "decode_part")
     said = [str(warning.message) for warning in caught if warning.category is CaptureWarning]
-    wanted = [f"before byte {entry[0]}" for entry in model.entries if entry[1] == 5]
-    wanted += [] if model.is_whole else [f"at byte {model.end}"]
+    wanted = [f"before byte {entry[0]}: " for entry in model.entries if entry[1] == 5]
+    wanted += [] if model.is_whole else [f"at byte {model.end}."]
     assert len(said) == len(caught) == len(wanted)
-    assert all(text.endswith(end) for text, end in zip(said, wanted, strict=True)), (said, wanted)
+    assert all(end in f"{text}." for text, end in zip(said, wanted, strict=True)), (said, wanted)
 
 
 def check_recorder(data: bytes, model: Model) -> None:
