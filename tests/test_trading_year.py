@@ -6,6 +6,7 @@ Feed and server share a loop of virtual time; sockets, handshake, frames and dec
 import asyncio
 import base64
 import datetime as dt
+import faulthandler
 import gc
 import hashlib
 import os
@@ -175,6 +176,8 @@ def days(long: bool) -> list[int]:
 
 
 def until(loop: VirtualLoop, moment: float) -> Any:
+    # A year may take longer than a test may, but no day of it.
+    faulthandler.dump_traceback_later(300, exit=True)
     return asyncio.sleep(moment - loop.now)
 
 
