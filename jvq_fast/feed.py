@@ -404,7 +404,7 @@ class Feed:
         self._ended.clear()
         try:
             self._thread.start()
-        except BaseException:
+        except Exception:  # at Ctrl-C the thread runs, and waits for `stop`
             self._end()
             self._thread = None
             raise

@@ -240,6 +240,27 @@ def test_a_thread_that_can_not_start_leaves_a_feed_that_can_run(monkeypatch: pyt
         trial.run(lambda trial: bool(trial.of("batch")))
 
 
+def test_ctrl_c_while_the_thread_starts_leaves_a_feed_that_runs_and_can_be_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    with ScriptServer(good) as server:
+        trial = Trial(server)
+        with monkeypatch.context() as patch:
+            patch.setattr("threading.Thread.start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                trial.feed.start()
+        with pytest.raises(RuntimeError, match="running already"):
+            trial.feed.start()
+        trial.feed.stop()
+        assert trial.feed.join(WAIT)
+
+
 def test_a_gap_over_which_our_clock_is_set_back_does_not_end_before_it_began() -> None:
     later = 2**62
     with ScriptServer(good) as server:
