@@ -17,8 +17,9 @@ _lock = threading.Lock()
 async def offload(work: Callable[[], T], timeout: float, name: str) -> T:
     """Run `work` in a daemon thread, and return what it returns or raise what it raises.
 
-    TimeoutError after `timeout` seconds; the thread then ends by itself, unheard. The executor of the loop would not
-    do: its threads are waited for when the loop is closed, and a hung name lookup would hang the end of the feed.
+    TimeoutError after `timeout` seconds, or where no thread can be started; one that was then ends by itself, unheard.
+    The executor of the loop would not do: its threads are waited for when the loop is closed, and a hung name lookup
+    would hang the end of the feed.
     """
     global _running  # noqa: PLW0603
     loop = asyncio.get_running_loop()
@@ -46,7 +47,12 @@ async def offload(work: Callable[[], T], timeout: float, name: str) -> T:
         if _running >= MAX_THREADS:
             raise TimeoutError(f"{MAX_THREADS} threads hang already")
         _running += 1
-    threading.Thread(target=run, name=f"jvq_fast {name}", daemon=True).start()
+    try:
+        threading.Thread(target=run, name=f"jvq_fast {name}", daemon=True).start()
+    except RuntimeError as error:
+        with _lock:
+            _running -= 1
+        raise TimeoutError(str(error)) from None  # it passes, as a hanging thread does
     waiter = asyncio.ensure_future(done.wait())
     try:
         await asyncio.wait({waiter}, timeout=timeout)

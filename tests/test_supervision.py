@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import jvq_fast as jvq
+from jvq_fast.offload import MAX_THREADS, offload
 from jvq_fast.staleness import Arrivals, Staleness, Verdict
 from ws_script import CLOSE, PING, PONG, TEXT, TOKEN, Peer, Script, ScriptServer, binary, frame, reply, serve, trade
 
@@ -238,6 +239,21 @@ def test_a_thread_that_can_not_start_leaves_a_feed_that_can_run(monkeypatch: pyt
         with pytest.raises(RuntimeError, match=r"without start"):
             trial.feed.join()
         trial.run(lambda trial: bool(trial.of("batch")))
+
+
+def test_threads_that_can_not_start_are_no_threads_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def work() -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr("threading.Thread.start", full)
+            for _ in range(MAX_THREADS):
+                with pytest.raises(TimeoutError, match="new thread"):
+                    await offload(lambda: "", WAIT, "test")
+        return await offload(lambda: "done", WAIT, "test")
+
+    assert asyncio.run(work()) == "done"
 
 
 def test_ctrl_c_while_the_thread_starts_leaves_a_feed_that_runs_and_can_be_stopped(
