@@ -37,6 +37,7 @@ WAIT = 30.0
 SPEED = ("--speed", "15", "--seed", "5")
 CHINA = dt.timezone(dt.timedelta(hours=8))
 CANARY = "c0ffee5ca1ab1e0ddba11feedfacef00"
+FILES = ("doctor.txt", "doctor.json", "doctor.jvq")
 
 
 @pytest.fixture(autouse=True)
@@ -928,3 +929,31 @@ def test_a_second_ctrl_c_ends_it_at_once_and_leaves_no_file(tmp_path, monkeypatc
     said = capsys.readouterr().err
     assert said == f"jvq-fast doctor: interrupted twice: the report was not made; no report in {tmp_path / 'out'}\n"
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+def test_ctrl_c_tells_truly_whether_the_report_was_made(tmp_path, monkeypatch, capsys, is_made):
+    """Between the last of the files and the end of the command, it is."""
+    fdopen = os.fdopen
+    opened = []
+
+    def interrupted(*arguments):
+        if not is_made and len(opened) == len(FILES) - 1:
+            raise KeyboardInterrupt
+        opened.append(fdopen(*arguments))
+        return opened[-1]
+
+    def interrupted_at_the_end(files):
+        raise KeyboardInterrupt
+
+    walked = walking.Walk(walking.Plan(Secret(TOKEN), SUBSCRIPTIONS, "", None), hours(0, real_time=True), 0)
+    monkeypatch.setattr("jvq_fast.cli.doctor._walked", lambda plan, interrupt: walked)
+    monkeypatch.setattr("jvq_fast.cli.doctor.make", lambda walked: report.Report({}, "text"))
+    monkeypatch.setattr("os.fdopen", interrupted)
+    if is_made:
+        monkeypatch.setattr(report.Files, "close", interrupted_at_the_end)
+    monkeypatch.setenv("JVQ_FAST_TOKEN", TOKEN)
+    assert main(["doctor", "--output", str(tmp_path)]) == 130
+    assert ("was not made" in capsys.readouterr().err) is not is_made
+    assert {path.name for path in tmp_path.iterdir() if path.stat().st_size} == (set(FILES) if is_made else set())
+    assert is_made or not list(tmp_path.iterdir())

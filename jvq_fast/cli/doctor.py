@@ -64,15 +64,6 @@ def run(options: argparse.Namespace) -> int:
     evicted, or this be refused. The exit status is 0 where all that is needed works, 130 where it was interrupted: the
     report is then of what was seen by then.
     """
-    try:
-        return _run(options)
-    except KeyboardInterrupt:
-        kept = f"; no report in {options.output}" if options.output else ""
-        print(f"jvq-fast doctor: interrupted twice: the report was not made{kept}", file=sys.stderr)
-        return _INTERRUPTED
-
-
-def _run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt())
         if options.sim:
@@ -87,9 +78,14 @@ def _run(options: argparse.Namespace) -> int:
         else:
             plan = _plan(options, tokens.read(options), options.allocation)
         files = stack.enter_context(contextlib.closing(Files(options.output))) if options.output else None
-        walked = _walked(plan, interrupt)
-        report = make(walked)
-        written = [] if files is None else _write(files, walked, report)
+        try:
+            walked = _walked(plan, interrupt)
+            report = make(walked)
+            written = [] if files is None else _write(files, walked, report)
+        except KeyboardInterrupt:
+            kept = f"; no report in {options.output}" if options.output else ""
+            print(f"jvq-fast doctor: interrupted twice: the report was not made{kept}", file=sys.stderr)
+            return _INTERRUPTED
     print(report.json if options.json else report.text, end="")
     told = sys.stderr if options.json else sys.stdout
     for line in written:

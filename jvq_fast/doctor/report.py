@@ -102,9 +102,11 @@ class Files:
             for kind in _NAMES:
                 with os.fdopen(self._open.pop(kind), "wb") as file:
                     file.write(contents[kind])
-        except OSError as error:
+        except BaseException as error:
             self.discard()
-            raise OutputError(f"can't write the report: {error.strerror}") from None
+            if isinstance(error, OSError):
+                raise OutputError(f"can't write the report: {error.strerror}") from None
+            raise
         return left_out
 
 
