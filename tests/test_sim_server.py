@@ -68,6 +68,22 @@ def test_without_json_the_ready_line_is_for_people() -> None:
     assert "2026-11-23" in line
 
 
+def test_what_it_writes_into_a_fifo_opened_for_both_is_no_end_of_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with open(os.open(tmp_path / "fifo", os.O_RDWR), "wb", buffering=0) as fifo:  # noqa: PTH123
+        program = "from jvq_fast.sim import command; command._LEFT_ALONE = 0; import jvq_fast.sim.__main__ as m; m.main()"
+        process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=fifo)
+        try:
+            time.sleep(0)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(4)
+        finally:
+            process.kill()
+            process.wait(10)
+
+
 @pytest.mark.parametrize("when", ["before the line", "after the line"])
 def test_it_ends_with_who_reads_its_output(when: str) -> None:
     to_read, to_write = os.pipe()

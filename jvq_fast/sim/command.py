@@ -237,9 +237,13 @@ def _end_with_reader(loop: asyncio.AbstractEventLoop, server: Server, end: Calla
 
     Some read the line, close the pipe, and go on to connect: they have _LEFT_ALONE seconds.
     """
-    with contextlib.suppress(AttributeError, OSError, ValueError, NotImplementedError):
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError, NotImplementedError):
+        import fcntl
+
         output = sys.stdout.fileno()
-        if stat.S_ISFIFO(os.fstat(output).st_mode):
+        # One that was opened for both is readable by what is written to it.
+        is_for_writing = fcntl.fcntl(output, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        if stat.S_ISFIFO(os.fstat(output).st_mode) and is_for_writing:
 
             def gone() -> None:
                 loop.remove_reader(output)
