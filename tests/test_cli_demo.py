@@ -229,6 +229,12 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word_about_it(arguments
             assert not [line for line in command.errors().splitlines() if not line.endswith(" …")]
 
 
+def test_what_is_meant_for_a_closed_standard_error_goes_nowhere(run_python):
+    program = "import os, sys; os.close(2); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    done = run_python("-c", program, "-m", "jvq_fast", "doctor", "--sim", "--json", "--seconds", "0.3", check=False)
+    assert json.loads(done.stdout)["report"]
+
+
 def test_standard_output_may_be_closed(run_python):
     program = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     done = run_python("-c", program, "-m", "jvq_fast", "demo", "--seconds", "0.5")

@@ -23,8 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A failure is one line on stderr, without a traceback and without a token.
     """
-    if sys.stdout is None:  # closed by the shell, >&-
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell, >&-; print() would take the other for it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal in GBK knows no µ
