@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import select
 import signal
 import socket
 import statistics
@@ -73,12 +74,12 @@ def test_what_it_writes_into_a_fifo_opened_for_both_is_no_end_of_its_reader(
 ) -> None:
     os.mkfifo(tmp_path / "fifo")
     with open(os.open(tmp_path / "fifo", os.O_RDWR), "wb", buffering=0) as fifo:  # noqa: PTH123
-        program = "from jvq_fast.sim import command; command._LEFT_ALONE = 0; import jvq_fast.sim.__main__ as m; m.main()"
+        program = "from jvq_fast.sim import __main__, command; command._LEFT_ALONE = 0; __main__.main()"
         process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=fifo)
         try:
-            time.sleep(0)
+            assert select.select([fifo.fileno()], [], [], 30)[0], "no line"
             with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(4)
+                process.wait(1.5)
         finally:
             process.kill()
             process.wait(10)
