@@ -437,7 +437,7 @@ def test_numbers_are_shown_for_people_and_the_object_keeps_them_as_they_are(plac
     counted = {
         "clock_skew_ms": -12_800_123.456, "lag_network_p99_us": 1812.5, "decode_seconds": 0.000_051,
         "callback_running": "on_trades " + "strategies.long_named_module." * 3 + "judge", "bytes": 12_345_678_901,
-        "rate": 1.5e9, "empty": "",
+        "rate": 1.5e9, "empty": "", "far_seconds": 10**400,
     }  # fmt: skip
     with StatusSocket(True, lambda: counted):
         assert main(["status"]) == 0
@@ -450,6 +450,7 @@ def test_numbers_are_shown_for_people_and_the_object_keeps_them_as_they_are(plac
     assert shown["decode_seconds"] == ["51 µs"]
     assert shown["bytes"] == ["12,345,678,901"]
     assert shown["empty"] == ["–"]
+    assert shown["far_seconds"] == []
     assert shown["rate"] == ["1,500,000,000"]
     assert lines[lines.index("  callback_running") + 1].strip() == counted["callback_running"]
     assert {name: found[name] for name in counted} == counted

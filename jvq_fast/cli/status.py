@@ -22,6 +22,7 @@ _CELL = 120
 _LINE = 80
 _INDENT = 6
 _UNITS = (("_us", 1e-6), ("_ms", 1e-3), ("_seconds", 1.0))
+_LONGEST = 1e18  # another process says it, and may say anything
 _CLEAR = "\x1b[H\x1b[2J"
 _FACTS = ("pid", "version", "started_ns", "now_ns", "error")
 # By the beginning of their names, in this order; what belongs nowhere is shown at the end, so that nothing hides.
@@ -191,7 +192,7 @@ def _value(name: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return text.clip(str(value), _CELL)
     for suffix, size in _UNITS:
-        if name.endswith(suffix):
+        if name.endswith(suffix) and abs(value) < _LONGEST:
             return text.duration(value * size)
     return text.number(value) if isinstance(value, float) else f"{value:,}"
 
