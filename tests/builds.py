@@ -1,5 +1,6 @@
 """Builds of the extensions other than the release: where they lie, how the suite runs under them."""
 
+import fcntl
 import functools
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 _building = threading.Lock()
+_failed: dict[str, str] = {}
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 
 
@@ -41,23 +43,32 @@ def tests(*patterns: str) -> set[str]:
 def build(variant: str) -> Path:
     """Build a variant of setup.py's (what is built already stays), returning the folder to import from."""
     with _building:
+        assert variant not in _failed, _failed[variant]
         return _build(variant)
 
 
 @functools.cache
 def _build(variant: str) -> Path:
-    done = subprocess.run(
-        [sys.executable, "setup.py", "build_py", "--force", "build", "-j2"],
-        cwd=ROOT,
-        env={**os.environ, f"JVQ_FAST_{variant.upper()}": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-8000:]
+    folder = ROOT / "build"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        # The child holds it too: one that outlives its session of tests is waited for by the next.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(
+            [sys.executable, "setup.py", "build_py", "--force", "build", "-j2"],
+            cwd=ROOT,
+            env={**os.environ, f"JVQ_FAST_{variant.upper()}": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+            check=False,
+            pass_fds=[lock.fileno()],
+        )
+    if done.returncode:
+        _failed[variant] = done.stdout[-8000:]
+        pytest.fail(_failed[variant])
     return ROOT / "build" / variant / f"lib-{sys.implementation.cache_tag}"
 
 

@@ -63,9 +63,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="runs in the long suite: make test-long"))
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
     config = session.config
-    if config.getoption("collectonly") or hasattr(config, "workerinput"):
+    if session.testsfailed or config.getoption("collectonly") or hasattr(config, "workerinput"):
         return
     for module in {item.getparent(pytest.Module) for item in session.items if item.get_closest_marker("spare_time")}:
         module.obj.begin(config.getoption("--long"))

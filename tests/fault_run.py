@@ -443,7 +443,8 @@ class Run:
             what = f"connection {number}, {span.reason!r}, {end!r}: {taken} messages of {len(sent)} that came"
             assert taken <= len(sent), what
             # What the proxy wrote once the feed had closed the connection did not come.
-            written = max((count for when, count in span.link.down.moments if when <= span.ended), default=0)
+            closed = span.ended - (UNREAD if span.reason.startswith("stale") else 0.0)
+            written = max((count for when, count in span.link.down.moments if when <= closed), default=0)
             due = len(messages(span.link.down.data[:written])[0])
             # What an RST overtakes is lost in the system, and it is all that may be.
             assert taken >= due or span.link.abrupt, what

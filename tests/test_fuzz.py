@@ -109,7 +109,7 @@ class Runs:
     """All runs of a session of tests. What still runs at its end is killed."""
 
     def __init__(self, long: bool) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="jvq_fast_fuzz_")
+        self._scratch = tempfile.TemporaryDirectory(prefix="jvq_fast_fuzz_", ignore_cleanup_errors=True)
         self._waiting: queue.SimpleQueue[tuple[Run, Future[Run]]] = queue.SimpleQueue()
         self._begun: list[Run] = []
         self._ended = False

@@ -1,6 +1,7 @@
 """The rings' readers under the thread sanitizer: the C alone, and the extensions with threads of Python."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -109,10 +110,9 @@ def test_three_readers_in_c_race_with_no_writer_and_get_sound_records(stress, la
 )
 def test_what_is_planted_in_c_is_found(stress, layout, fault, sanitized, code):
     # On a busy machine the threads of one run may never meet.
-    for _ in range(30):
-        done = stress(sanitized, layout, 256, 400, 200_000, 3, fault)
-        if done.returncode:
-            break
+    until = time.monotonic() + 120
+    while not (done := stress(sanitized, layout, 256, 400, 1_000_000, 3, fault)).returncode:
+        assert time.monotonic() < until, done.stdout + done.stderr
     assert done.returncode == code, done.stdout + done.stderr
     assert (REPORT in done.stderr) == sanitized
     assert sanitized or " torn 0\n" not in done.stdout

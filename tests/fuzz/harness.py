@@ -14,10 +14,12 @@ of the compiled code too; with any other build only those of the Python modules.
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+_PR_SET_PDEATHSIG = 1
 REPRODUCES = "--reproduce" in sys.argv
 if not REPRODUCES:
     import atheris
@@ -68,7 +71,9 @@ def run(
     parser.add_argument("--seed", type=int, default=20261123)
     parser.add_argument("--corpus", type=Path, help="folder that keeps what opened new ground, and is begun with")
     parser.add_argument("--artifacts", type=Path, default=Path(tempfile.gettempdir()), help="folder for what failed")
-    parser.add_argument("--idle", action="store_true", help="take the time that no other process wants")
+    parser.add_argument(
+        "--idle", action="store_true", help="take the time that no other process wants, and end with the parent"
+    )
     parser.add_argument("--plant", action="store_true", help="plant the fault that must be found")
     parser.add_argument("--only-seeds", action="store_true", help="check the seeds and end")
     parser.add_argument("--reproduce", help="one input, in hex, or @FILE")
@@ -83,6 +88,8 @@ def run(
         print("no fault")
         return
     if options.idle:
+        # However the tests end that wait for it: nobody would hear of it any more.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     _Run(check, mutate, options).fuzz(seeds(), longest)
 
