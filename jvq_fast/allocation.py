@@ -156,9 +156,9 @@ def exchange(token: Secret, market: str, kind: str, service: str, timeout: float
                 for chunk in response.iter_content(1):
                     body += chunk
                     if len(body) > MAX_REPLY:
-                        return AllocationError(f"{name_of(service)} sent more than {MAX_REPLY} bytes")
+                        return AllocationError(f"{_name_of(service)} sent more than {MAX_REPLY} bytes")
                     if time.monotonic() > deadline:
-                        return AllocationError(f"{name_of(service)} sent no whole reply within {timeout:g} s")
+                        return AllocationError(f"{_name_of(service)} sent no whole reply within {timeout:g} s")
                 return Reply(response.status_code, dict(response.headers), body, time.monotonic() - begin)
     except requests.Timeout as error:
         drop_frames(error)
@@ -166,21 +166,21 @@ def exchange(token: Secret, market: str, kind: str, service: str, timeout: float
     except requests.RequestException as error:
         cause = _cause(error)
         drop_frames(error)
-        return AllocationError(f"{name_of(service)} can't be reached: {cause}")
+        return AllocationError(f"{_name_of(service)} can't be reached: {cause}")
     except Exception as error:
         # urllib3 lets some faults of a reply through as they are.
         drop_frames(error)
-        return AllocationError(f"the reply of {name_of(service)} can't be read: {type(error).__name__}")
+        return AllocationError(f"the reply of {_name_of(service)} can't be read: {type(error).__name__}")
     except BaseException as error:
         return type(error)()
 
 
 def no_reply(service: str, timeout: float) -> AllocationError:
     """The error for a service that did not reply in time."""
-    return AllocationError(f"{name_of(service)} did not reply within {timeout:g} s")
+    return AllocationError(f"{_name_of(service)} did not reply within {timeout:g} s")
 
 
-def name_of(service: str) -> str:
+def _name_of(service: str) -> str:
     """What errors call a service: by its host and port alone."""
     return f"the allocation service {redact(urlsplit(service).netloc)}"
 

@@ -272,10 +272,7 @@ class Run:
         try:
             self.records(1)
         except (jvq.AllocationError, jvq.ConnectError) as error:
-            self._stack.close()
-            self.proxy.stop()
-            if self.front is not None:
-                self.front.stop()
+            self._close()
             raise StarvedError("no first connection, though nothing is in its way") from error
         return self
 
@@ -286,13 +283,16 @@ class Run:
             self.feed.stop()
             assert self.feed.join(WAIT), "stop() does not end the feed"
         finally:
-            if self.sim.process.poll() is None:
-                self.sim.clear()
-            self._stack.close()
-            for proxy in (self.front, self.proxy):
-                if proxy is not None:
-                    proxy.stop()
-                    assert not proxy.errors
+            self._close()
+            assert not [error for proxy in (self.front, self.proxy) if proxy is not None for error in proxy.errors]
+
+    def _close(self) -> None:
+        if self.sim.process.poll() is None:
+            self.sim.clear()
+        self._stack.close()
+        for proxy in (self.front, self.proxy):
+            if proxy is not None:
+                proxy.stop()
 
     # --- what kinds of fault are made of ---
 

@@ -4,14 +4,13 @@ import ctypes
 import gc
 import json
 import operator
-import os
 import sys
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import jvq_fast as jvq
 from jvq_fast.meter import Meter
+from this_process import resident
 
 RECV = 1_795_400_000_000_000_000
 DAY = "2026-11-23"
@@ -45,10 +44,6 @@ def depth(code: str, volume: int) -> str:
     for side in (book(1, 10, -0.01), book(7, 10, 0.01)):
         fields += [price for _, price in side] + [quantity for quantity, _ in side]
     return f"lv10_{code}=" + ",".join(fields)
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def mixed(code: str) -> list[bytes]:

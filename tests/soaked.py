@@ -5,33 +5,16 @@
 the end of stdin stops the feed.
 """
 
-import contextlib
 import json
-import os
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import jvq_fast as jvq
+from this_process import descriptors, resident
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    # Path() keeps every name it sees, and would grow by looking.
-    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def descriptors() -> list[str]:
-    """What each open descriptor is of."""
-    found = []
-    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
-            found.append(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")  # noqa: PTH115
-    return found
 
 
 def main(folder: str, subscriptions: list[str], allocation: str, settings: dict[str, Any]) -> None:

@@ -609,6 +609,7 @@ class Crew:
         self._pool = ThreadPoolExecutor(WORKERS)
         self._draws = Draws()
         self.runs: dict[str, dict[int, Future[Figures]]] = {}
+        self.starved: list[str] = []
 
     def __enter__(self) -> "Crew":
         self._draws.__enter__()
@@ -632,7 +633,8 @@ class Crew:
             for again in range(STARVED, -1, -1):
                 try:
                     return play(name, seed, sim, self._draws, self._long)
-                except StarvedError:
+                except StarvedError as error:
+                    self.starved.append(f"play({name!r}, {seed}): {error}")
                     if not again:
                         raise
             raise AssertionError
@@ -717,7 +719,7 @@ def test_it_is_back_in_time_and_was_not_busy(crew: Crew, long: bool) -> None:
         if future.exception(10 * WAIT) is None
     ]
     found = describe(figures)
-    print(f"\n{found}")
+    print(f"\n{found}, starved and repeated: {crew.starved}")
     assert found["gaps"] >= len(figures) / 3
     assert found["late_p99"] < (LATE if long else 10 * LATE)
     assert found["cpu_while_down"] < BUSY

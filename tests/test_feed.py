@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import jvq_fast as jvq
+from this_process import descriptors
 from ws_script import TEXT as TEXT_FRAME
 from ws_script import TOKEN, Peer, Script, ScriptServer, binary, frame, reply, serve, trade
 
@@ -42,11 +42,6 @@ def stream(peer: Peer) -> None:
         for number in range(1_000_000):
             peer.send(binary(trade(number)))
             time.sleep(0.001)
-
-
-def descriptors() -> int:
-    """How many are open; 0 where the system does not say."""
-    return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
 
 
 def make(server: ScriptServer, **settings: Any) -> jvq.Feed:
@@ -179,7 +174,7 @@ def test_stop_ends_any_wait(where: str, monkeypatch: pytest.MonkeyPatch, loop: A
 
 def test_stop_at_any_moment_of_the_start_ends_the_run_and_leaves_no_descriptor(loop: Any) -> None:
     with ScriptServer(stream) as server:
-        before = descriptors()
+        before = len(descriptors())
         for n in range(100):
             feed = make(server, loop=loop)
             feed.start()
@@ -188,7 +183,7 @@ def test_stop_at_any_moment_of_the_start_ends_the_run_and_leaves_no_descriptor(l
             assert feed.join(WAIT)
             assert not feed.connected
         gc.collect()
-        assert descriptors() <= before + 5
+        assert len(descriptors()) <= before + 5
 
 
 def test_a_peer_that_never_closes_does_not_hold_the_end_up() -> None:
@@ -460,12 +455,12 @@ def test_attempts_that_end_at_once_leave_no_descriptor(loop: Any) -> None:
         peer.sock.shutdown(socket.SHUT_RDWR)
 
     with ScriptServer(at_once) as server:
-        before = descriptors()
+        before = len(descriptors())
         for _ in range(50):
             with pytest.raises(jvq.ConnectError):
                 make(server, loop=loop).run()
         gc.collect()
-        assert descriptors() <= before + 5
+        assert len(descriptors()) <= before + 5
 
 
 def test_a_server_that_is_not_there_is_raised(loop: Any) -> None:

@@ -6,13 +6,13 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import jvq_fast as jvq
 from jvq_fast.connection import Connection
+from this_process import descriptors
 from ws_script import (
     BINARY,
     CLOSE,
@@ -318,7 +318,7 @@ def test_a_connection_reset_before_its_handshake_leaves_no_descriptor(
     with ScriptServer(cut(binary(trade(1))), *[Peer.reset] * 20, steady) as server:
         feed = jvq.Feed(TOKEN, "lv2_600519", server=server.ws, loop=loop, **FAST)
         counts: list[int] = []
-        feed.on_connect(lambda address: counts.append(len(list(Path("/proc/self/fd").iterdir()))))
+        feed.on_connect(lambda address: counts.append(len(descriptors())))
         watchdog = threading.Timer(WAIT, feed.stop)
         watchdog.start()
         feed.on_connect(lambda address: feed.stop() if len(counts) == 2 else None)

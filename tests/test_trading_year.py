@@ -9,7 +9,6 @@ import datetime as dt
 import faulthandler
 import gc
 import hashlib
-import os
 import random
 import struct
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 
 import jvq_fast as jvq
 from jvq_fast.market_rules import is_trading_day
+from this_process import resident
 from virtual_time import VirtualLoop
 from ws_script import CLOSE, PING, PONG, TEXT, TOKEN, binary, frame
 
@@ -165,11 +165,6 @@ def trading_days(n: int) -> list[int]:
     return [day for day, _ in zip(days, range(n), strict=False)]
 
 
-def resident() -> int:
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 @pytest.fixture
 def days(long: bool) -> list[int]:
     return trading_days(TRADING_DAYS if long else 5)
@@ -197,8 +192,7 @@ def test_a_quiet_year_has_no_false_alarm(monkeypatch: pytest.MonkeyPatch, days: 
     assert feed.stats()["probes"] == 0
     # Every message of every day: 10 + 120 + 120 minutes, and the first push.
     assert feed.quotes.head == (len(days) * 5000 + 1) * len(MANY)
-    if os.path.exists("/proc/self/statm"):  # noqa: PTH110
-        assert memory[-1] - memory[len(memory) // 2] < 1 << 20, [size >> 10 for size in memory]
+    assert memory[-1] - memory[len(memory) // 2] < 1 << 20, [size >> 10 for size in memory]
 
 
 def plan(seed: int, days: list[int]) -> Iterator[tuple[float, str]]:
