@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+import spare_time
+
 ROOT = Path(__file__).resolve().parent.parent
 
 _building = threading.Lock()
 _failed: dict[str, str] = {}
+NICE = ("nice", "-n", "10")
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 
 
@@ -54,16 +57,11 @@ def _build(variant: str) -> Path:
     with (folder / "lock").open("w") as lock:
         # The child holds it too: one that outlives its session of tests is waited for by the next.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(
-            [sys.executable, "setup.py", "build_py", "--force", "build", "-j2"],
+        done = spare_time.run(
+            *NICE,
+            *(sys.executable, "setup.py", "build_py", "--force", "build", "-j2"),
             cwd=ROOT,
             env={**os.environ, f"JVQ_FAST_{variant.upper()}": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=900,
-            check=False,
             pass_fds=[lock.fileno()],
         )
     if done.returncode:
@@ -88,7 +86,7 @@ def runtimes(*libraries: str) -> str:
     return " ".join(found)
 
 
-def run_suite(variant: str, *arguments: str, timeout: float, **environment: str) -> int:
+def run_suite(variant: str, *arguments: str, timeout: float = spare_time.PATIENCE, **environment: str) -> int:
     """Run pytest under a build, in a child; returns how many tests passed, fails with the child's output."""
     child = {
         **os.environ,
@@ -99,21 +97,14 @@ def run_suite(variant: str, *arguments: str, timeout: float, **environment: str)
         "JVQ_FAST_LONG": "0",
         **environment,
     }
-    done = subprocess.run(
+    done = spare_time.run(
+        *NICE,
         # Only Python's own streams are captured: a sanitizer's report must outlive the process that it ends.
-        [
-            *(sys.executable, "-m", "pytest", "--capture=sys", "-p", "no:cacheprovider", "-m", "not release_only"),
-            *("--numprocesses=2", "--dist=loadfile", *arguments),
-        ],
+        *(sys.executable, "-m", "pytest", "--capture=sys", "-p", "no:cacheprovider", "-m", "not release_only"),
+        *("--numprocesses=2", "--dist=loadfile", *arguments),
         cwd=ROOT,
         env=child,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
         timeout=timeout,
-        check=False,
     )
     output = done.stdout
     assert done.returncode == 0, output[-20000:]

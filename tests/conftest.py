@@ -68,7 +68,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     config = session.config
     if session.testsfailed or config.getoption("collectonly") or hasattr(config, "workerinput"):
         return
-    for module in {item.getparent(pytest.Module) for item in session.items if item.get_closest_marker("spare_time")}:
+    spare = [item for item in session.items if item.get_closest_marker("spare_time")]
+    for module in dict.fromkeys(item.getparent(pytest.Module) for item in spare):
         module.obj.begin(config.getoption("--long"))
 
 

@@ -1,8 +1,12 @@
 """The suite once more with the safety checks of Cython and the assertions in C turned on."""
 
+import functools
+from concurrent.futures import Future
+
 import pytest
 
 import builds
+import spare_time
 
 pytestmark = pytest.mark.release_only
 
@@ -13,6 +17,17 @@ PYTHON_ALONE = (
 )
 
 
-def test_the_suite_passes_with_every_check_on(long):
-    files = builds.tests("test_*.py") - builds.tests(*PYTHON_ALONE) if long else builds.tests(*builds.HOSTILE)
+@functools.cache
+def begin(long: bool) -> Future[int]:
+    return spare_time.suites().submit(builds.run_suite, "debug", *sorted(builds.tests(*builds.HOSTILE)))
+
+
+@pytest.mark.spare_time
+def test_hostile_input_passes_with_every_check_on(long):
+    assert begin(long).result(850) > 0
+
+
+@pytest.mark.long
+def test_so_does_the_rest_of_the_suite():
+    files = builds.tests("test_*.py") - builds.tests(*builds.HOSTILE, *PYTHON_ALONE)
     assert builds.run_suite("debug", *sorted(files), timeout=840) > 0

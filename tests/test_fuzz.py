@@ -5,16 +5,13 @@ first test of the session, and are judged after its last. Every execution is jud
 implementation. What fails is shown as hex, with the command that shows it again.
 """
 
-import atexit
 import functools
 import importlib.util
 import json
 import os
-import queue
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -22,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import builds
+import spare_time
 
 pytestmark = [pytest.mark.release_only, pytest.mark.spare_time]
 
@@ -38,8 +36,6 @@ SECONDS = 60
 PARTS = 20
 RUNS = 10_000_000 // PARTS
 TIMEOUT = 850.0
-# A child waits for its time while the other tests take it all.
-PATIENCE = 3600.0
 # Inputs that open new ground, for a target of which nothing but the compiled code is told to the fuzzer.
 LEAST_KEPT = 100
 
@@ -52,7 +48,6 @@ class Run:
         self._artifacts = artifacts
         self._arguments = [f"--artifacts={artifacts}", *arguments]
         self._command = [sys.executable, str(FOLDER / f"{target}.py")]
-        self._child: subprocess.Popen[str] | None = None
 
     def run(self) -> "Run":
         self._artifacts.mkdir(parents=True, exist_ok=True)
@@ -63,25 +58,7 @@ class Run:
         return self
 
     def _run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        with subprocess.Popen(
-            [*self._command, *arguments],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as self._child:
-            try:
-                output, _ = self._child.communicate(timeout=PATIENCE)
-            except BaseException:
-                self._child.kill()
-                raise
-        return subprocess.CompletedProcess(self._child.args, self._child.returncode, output)
-
-    def kill(self) -> None:
-        if self._child:
-            self._child.kill()
+        return spare_time.run(*self._command, *arguments, env=self._environment)
 
     @property
     def findings(self) -> list[Path]:
@@ -106,13 +83,13 @@ class Run:
 
 
 class Runs:
-    """All runs of a session of tests. What still runs at its end is killed."""
+    """All runs of a session of tests."""
 
     def __init__(self, long: bool) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="jvq_fast_fuzz_", ignore_cleanup_errors=True)
-        self._waiting: queue.SimpleQueue[tuple[Run, Future[Run]]] = queue.SimpleQueue()
-        self._begun: list[Run] = []
-        self._ended = False
+        # A budget of processor time is the same for all, however many there are; one of executions is not.
+        children = os.cpu_count() or 1 if long else 2 * len(TARGETS)
+        self._workers = spare_time.Workers(children if HAVE_ATHERIS else 0)
         folder = Path(self._scratch.name)
         self.planted = {
             target: self._submit(target, folder / f"{target}-planted", "--plant", f"--seconds={SECONDS}", "--seed=1")
@@ -126,31 +103,9 @@ class Runs:
                 self.real[target, part] = self._submit(
                     target, folder / f"{target}-{part}", budget, f"--seed={20261123 + part}", f"--corpus={corpus}"
                 )
-        # A budget of processor time is the same for all, however many there are; one of executions is not.
-        children = os.cpu_count() or 1 if long else 2 * len(TARGETS)
-        for _ in range(children if HAVE_ATHERIS else 0):
-            threading.Thread(target=self._work, daemon=True).start()
-        atexit.register(self._end)
 
     def _submit(self, target: str, artifacts: Path, *arguments: str) -> "Future[Run]":
-        future: Future[Run] = Future()
-        self._waiting.put((Run(target, artifacts, "--idle", *arguments), future))
-        return future
-
-    def _work(self) -> None:
-        while not self._ended:
-            run, future = self._waiting.get()
-            self._begun.append(run)
-            try:
-                future.set_result(run.run())
-            except BaseException as error:
-                future.set_exception(error)
-
-    def _end(self) -> None:
-        self._ended = True
-        for run in self._begun:
-            run.kill()
-        self._scratch.cleanup()
+        return self._workers.submit(Run(target, artifacts, "--idle", *arguments).run)
 
 
 @functools.cache

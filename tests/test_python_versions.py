@@ -1,15 +1,20 @@
 """Each other Python that is here builds the source distribution, imports the wheel and reads a message with it."""
 
+import functools
 import os
 import shutil
-import subprocess
 import sys
+import tempfile
+from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
+import spare_time
+from builds import NICE, ROOT
 from interpreters import find
 
-pytestmark = pytest.mark.release_only
+pytestmark = [pytest.mark.release_only, pytest.mark.spare_time]
 
 OTHERS = [version for version in ("3.12", "3.13", "3.11") if version != f"3.{sys.version_info.minor}"]
 
@@ -38,44 +43,46 @@ print("works")
 
 
 def run(*command: object, **options: object) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-        check=False,
-        **options,  # type: ignore[call-overload]
-    )
+    done = spare_time.run(*NICE, *command, **options)
     assert done.returncode == 0, f"{command}\n{done.stdout[-8000:]}"
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def sdist(root, tmp_path_factory):
+def make_sdist(folder: Path) -> Path:
     """The source distribution, made with the build tools of this environment."""
-    folder = tmp_path_factory.mktemp("sdist")
     make = "from setuptools import build_meta; import sys; print(build_meta.build_sdist(sys.argv[1]))"
     # A copy, for the build leaves its metadata beside the sources.
     tree = folder / "tree"
     left_out = shutil.ignore_patterns(".*", "build", "dist", "*.so", "__pycache__", "*.egg-info", "_built_with.py")
-    shutil.copytree(root, tree, ignore=left_out)
+    shutil.copytree(ROOT, tree, ignore=left_out)
     run(sys.executable, "-c", make, folder, cwd=tree)
     (made,) = folder.glob("jvq_fast-*.tar.gz")
     return made
 
 
-@pytest.mark.parametrize(
-    "version", [OTHERS[0], *(pytest.param(version, marks=pytest.mark.long) for version in OTHERS[1:])]
-)
-def test_builds_from_the_source_distribution_and_runs(version, sdist, tmp_path):
+def check(version: str) -> None:
     python = find(version)
     if python is None:
         pytest.skip(f"no Python {version} that runs (set PYTHON{version.replace('.', '')} to one)")
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
-    run(python, "-m", "venv", tmp_path / "venv", env=environment)
-    inside = tmp_path / "venv" / "bin" / "python"
-    run(inside, "-m", "pip", "install", "--quiet", "--no-cache-dir", sdist, env=environment, cwd=tmp_path)
-    assert "works" in run(inside, "-W", "error", "-c", SMOKE, env=environment, cwd=tmp_path)
-    assert "usage" in run(tmp_path / "venv" / "bin" / "jvq-fast", "--help", env=environment, cwd=tmp_path)
+    with tempfile.TemporaryDirectory(prefix="jvq_fast_version_", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        sdist = make_sdist(folder)
+        run(python, "-m", "venv", folder / "venv", env=environment)
+        inside = folder / "venv" / "bin" / "python"
+        run(inside, "-m", "pip", "install", "--quiet", "--no-cache-dir", sdist, env=environment, cwd=folder)
+        assert "works" in run(inside, "-W", "error", "-c", SMOKE, env=environment, cwd=folder)
+        assert "usage" in run(folder / "venv" / "bin" / "jvq-fast", "--help", env=environment, cwd=folder)
+
+
+@functools.cache
+def begin(long: bool) -> dict[str, Future[None]]:
+    versions = OTHERS if long else OTHERS[:1]
+    return {version: spare_time.suites().submit(check, version) for version in versions}
+
+
+@pytest.mark.parametrize(
+    "version", [OTHERS[0], *(pytest.param(version, marks=pytest.mark.long) for version in OTHERS[1:])]
+)
+def test_builds_from_the_source_distribution_and_runs(version: str, long: bool) -> None:
+    begin(long)[version].result(850)

@@ -1,10 +1,13 @@
 """The suite under the address and undefined-behaviour sanitizers."""
 
+import functools
 import subprocess
+from concurrent.futures import Future
 
 import pytest
 
 import builds
+import spare_time
 
 pytestmark = pytest.mark.release_only
 
@@ -22,21 +25,27 @@ def environment() -> dict[str, str]:
     }
 
 
-def run(files):
-    assert builds.run_suite("sanitize", *sorted(files), timeout=840, **environment()) > 0
+def run(files, **limit):
+    assert builds.run_suite("sanitize", *sorted(files), **environment(), **limit) > 0
 
 
-def test_hostile_input_touches_no_foreign_memory_and_has_no_undefined_behaviour():
-    run(builds.tests(*builds.HOSTILE))
+@functools.cache
+def begin(long: bool) -> Future[None]:
+    return spare_time.suites().submit(run, builds.tests(*builds.HOSTILE))
+
+
+@pytest.mark.spare_time
+def test_hostile_input_touches_no_foreign_memory_and_has_no_undefined_behaviour(long):
+    begin(long).result(850)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("patterns", [SERVERS, FAULTS, None], ids=["servers", "faults", "feeds and the rest"])
 def test_neither_does_the_rest_of_the_suite(patterns):
     if patterns is None:
-        run(builds.tests("test_*.py") - builds.tests(*builds.HOSTILE, *SERVERS, *FAULTS))
+        run(builds.tests("test_*.py") - builds.tests(*builds.HOSTILE, *SERVERS, *FAULTS), timeout=840)
     else:
-        run(builds.tests(*patterns))
+        run(builds.tests(*patterns), timeout=840)
 
 
 @pytest.mark.parametrize(
