@@ -6,17 +6,15 @@ import struct
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from jvq_fast.sim.cargo import EXTRA_MARKS, Cargo, Record
-from jvq_fast.sim.delivery import deliver, settle
+from jvq_fast.sim.ledger import Ledger
 from jvq_fast.sim.line import BINARY, CLOSE, CONTINUATION, PING, TEXT, Line, frame, unsent
+from jvq_fast.sim.settings import Settings
 from jvq_fast.sim.wire import Message
-
-if TYPE_CHECKING:
-    from jvq_fast.sim.server import Server
 
 MAX_COMMAND = 1 << 20
 _STAMPS = 1 << 20
@@ -55,18 +53,38 @@ class Stamps:
         return first, values.tobytes()
 
 
+class Host(Protocol):
+    """Whom a connection tells what its client does."""
+
+    def connected(self, connection: "Connection") -> None:
+        """The handshake is done."""
+
+    def disconnected(self, connection: "Connection") -> None:
+        """It has ended, one way or another."""
+
+    def command(self, connection: "Connection", text: str) -> None:
+        """The client asks for something; for nothing, with what is no text."""
+
+    def too_slow(self) -> None:
+        """The client leaves more unread than it may, and is cut."""
+
+
 class Connection(WSListener):
     """One client: its commands in, its messages out."""
 
-    def __init__(self, server: "Server", number: int, token: str, refusal: str) -> None:
-        self.server = server
+    def __init__(
+        self, host: Host, settings: Settings, ledger: Ledger | None, number: int, token: str, refusal: str
+    ) -> None:
+        self._host = host
+        self._settings = settings
+        self._ledger = ledger
         self.id = number
         self.token = token
         self.refusal = refusal
         self.transport: WSTransport | None = None
         self.is_open = False
         self.subscriptions: dict[str, str] = {}  # lv2_600519 -> 600519
-        self.message = Message(server.settings.trailing_newline)
+        self.message = Message(settings.trailing_newline)
         self.stamps = Stamps()
         self.messages = self.bytes = self.trades = self.quotes = self.depths = 0
         self.waited = 0.0, 0  # since when how many bytes have waited
@@ -84,7 +102,7 @@ class Connection(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
         self.is_open = True
-        self.server.connected(self)
+        self._host.connected(self)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002
         self.close()
@@ -102,7 +120,7 @@ class Connection(WSListener):
             self.close()
             transport.disconnect()
         elif kind == WSMsgType.PING:
-            if self.server.settings.pong:
+            if self._settings.pong:
                 self._control(_PONG, frame.get_payload_as_bytes())
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             if kind != WSMsgType.CONTINUATION:
@@ -114,7 +132,7 @@ class Connection(WSListener):
             elif frame.fin:
                 text = self._partial.decode("utf-8", "replace").strip()
                 self._partial.clear()
-                self.server.command(self, text if self._partial_text else "")
+                self._host.command(self, text if self._partial_text else "")
 
     def _control(self, kind: int, payload: bytes) -> None:
         """Send a frame that is no market data."""
@@ -237,9 +255,9 @@ class Connection(WSListener):
             if self.late:
                 rest = Cargo(self.attempts, [[record] for _, record in self.late])
                 rest.spoil("missing", "closed")
-                settle(self, rest, 0)
+                self.settle(rest, 0)
             self.is_open = False
-            self.server.disconnected(self)
+            self._host.disconnected(self)
 
     def waiting(self) -> int:
         """Bytes that the client has not taken yet."""
@@ -247,35 +265,54 @@ class Connection(WSListener):
         waiting: int = self.transport.underlying_transport.get_write_buffer_size()
         return waiting if self._line is None else waiting + self._line.waiting
 
-    def flush(self, deflated: Callable[[str], bytes]) -> None:
-        """Send the message that was put together."""
-        message = self.message
-        trades, quotes, depths = message.trades, message.quotes, message.depths
-        text = message.take()
+    def take(self) -> Message | None:
+        """The message that was put together, which begins anew; None where nothing can be sent any more."""
+        message, self.message = self.message, Message(self._settings.trailing_newline)
         if not self.is_open or self.transport is None or self.transport.underlying_transport.is_closing():
-            return
+            return None
         self.attempts += 1
-        if self.server.faults.armed or self.muted or self.late or self._line is not None:
-            deliver(self, text, deflated)
-            return
-        payload = deflated(text)
+        return message
+
+    @property
+    def is_hindered(self) -> bool:
+        """Whether faults there were have a part in the next message."""
+        return bool(self.muted or self.late or self._line is not None)
+
+    def send_whole(self, message: Message, text: str, payload: bytes) -> None:
+        """Send a message as it is, and into the books with it; ``text`` is its text."""
+        assert self.transport is not None
         self.stamps.add()
-        if self.server.settings.fragments == 1:
+        if self._settings.fragments == 1:
             self.transport.send(WSMsgType.BINARY, payload)
         else:
             self.send_payload(payload)
-        if self.server.ledger is not None:
-            self.server.ledger.whole(self.id, self.attempts, text)
+        if self._ledger is not None:
+            self._ledger.whole(self.id, self.attempts, text)
         self.messages += 1
         self.bytes += len(payload)
-        self.trades += trades
-        self.quotes += quotes
-        self.depths += depths
+        self.trades += message.trades
+        self.quotes += message.quotes
+        self.depths += message.depths
         self._check_buffer()
+
+    def settle(self, cargo: Cargo, size: int) -> None:
+        """Into the books: what became of the records of a message of so many bytes."""
+        counts = cargo.count()
+        if cargo.reached and size:
+            self.messages += 1
+            self.bytes += size
+            self.stamps.add()
+        self.trades += counts["lv2"]
+        self.quotes += counts["lv1"]
+        self.depths += counts["lv10"]
+        for mark in EXTRA_MARKS:
+            self.faulty[mark] += counts[mark]
+        if self._ledger is not None:
+            self._ledger.cargo(self.id, cargo)
 
     def frames(self, payload: bytes) -> Iterator[bytes]:
         """A message in as many frames as the settings want."""
-        size = max(1, -(-len(payload) // self.server.settings.fragments))
+        size = max(1, -(-len(payload) // self._settings.fragments))
         for at in range(0, max(len(payload), 1), size):
             yield frame(CONTINUATION if at else BINARY, payload[at : at + size], fin=at + size >= len(payload))
 
@@ -286,8 +323,8 @@ class Connection(WSListener):
         self._check_buffer()
 
     def _check_buffer(self) -> None:
-        if self.is_open and self.waiting() > self.server.settings.buffer_limit:
-            self.server.slow_readers_cut += 1
+        if self.is_open and self.waiting() > self._settings.buffer_limit:
+            self._host.too_slow()
             self.cut()
 
     def stats(self) -> dict[str, Any]:

@@ -1,26 +1,22 @@
 """How a message goes out while faults are about: through all that hit it, and into the books as what became of it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from jvq_fast.sim.cargo import EXTRA_MARKS, Cargo
+from jvq_fast.sim.cargo import Cargo
+from jvq_fast.sim.connection import Connection
 from jvq_fast.sim.damage import FRAMES, PAYLOADS, RECORDS, Frames, bomb
-from jvq_fast.sim.faults import Fault
+from jvq_fast.sim.faults import Fault, Faults
 from jvq_fast.sim.line import BINARY, frame
 
-if TYPE_CHECKING:
-    from jvq_fast.sim.connection import Connection
-
-__all__ = ["deliver", "settle"]
+__all__ = ["deliver"]
 
 
-def deliver(connection: "Connection", text: str, deflated: Callable[[str], bytes]) -> None:
+def deliver(connection: Connection, faults: Faults, text: str, deflated: Callable[[str], bytes]) -> None:
     """Send the message with this text, or what faults leave of it."""
-    faults = connection.server.faults
     cargo = Cargo.of(connection.attempts, text)
     if connection.muted:
         cargo.spoil("missing", connection.muted)
-        settle(connection, cargo, 0)
+        connection.settle(cargo, 0)
         return
     _add_late(connection, cargo)
     payloads = []
@@ -41,7 +37,7 @@ def deliver(connection: "Connection", text: str, deflated: Callable[[str], bytes
         elif fault.kind.where == "connection":
             if kind != "text":
                 cargo.spoil("missing", kind)
-                settle(connection, cargo, 0)
+                connection.settle(cargo, 0)
             faults.strike(fault, connection)
             if kind != "text":
                 return
@@ -57,7 +53,7 @@ def deliver(connection: "Connection", text: str, deflated: Callable[[str], bytes
                 payloads.append((fault, dice))
     whole = cargo.text()
     if not whole:
-        settle(connection, cargo, 0)
+        connection.settle(cargo, 0)
     else:
         payload = deflated(whole)
         for kind, (readable, change) in PAYLOADS.items():
@@ -76,23 +72,7 @@ def deliver(connection: "Connection", text: str, deflated: Callable[[str], bytes
         connection.write([frame(BINARY, each)])
 
 
-def settle(connection: "Connection", cargo: Cargo, size: int) -> None:
-    """Into the books: what became of the records of a message of so many bytes."""
-    counts = cargo.count()
-    if cargo.reached and size:
-        connection.messages += 1
-        connection.bytes += size
-        connection.stamps.add()
-    connection.trades += counts["lv2"]
-    connection.quotes += counts["lv1"]
-    connection.depths += counts["lv10"]
-    for mark in EXTRA_MARKS:
-        connection.faulty[mark] += counts[mark]
-    if connection.server.ledger is not None:
-        connection.server.ledger.cargo(connection.id, cargo)
-
-
-def _add_late(connection: "Connection", cargo: Cargo) -> None:
+def _add_late(connection: Connection, cargo: Cargo) -> None:
     """What is due of the records that were to come later; those of what is subscribed to no more never come."""
     if not connection.late:
         return
@@ -104,15 +84,15 @@ def _add_late(connection: "Connection", cargo: Cargo) -> None:
         cargo.rows.append([record])
 
 
-def _send(connection: "Connection", cargo: Cargo, payload: bytes) -> None:
+def _send(connection: Connection, cargo: Cargo, payload: bytes) -> None:
     if not connection.line_is_busy:
-        settle(connection, cargo, len(payload))
+        connection.settle(cargo, len(payload))
         connection.send_payload(payload)
         return
     _write(connection, cargo, payload, Frames([b"".join(connection.frames(payload))]))
 
 
-def _send_framed(connection: "Connection", cargo: Cargo, payload: bytes, fault: str, frames: Frames) -> None:
+def _send_framed(connection: Connection, cargo: Cargo, payload: bytes, fault: str, frames: Frames) -> None:
     if not frames.readable:
         cargo.spoil("damaged", fault)
     _write(connection, cargo, payload, frames)
@@ -126,10 +106,10 @@ def _send_framed(connection: "Connection", cargo: Cargo, payload: bytes, fault: 
             connection.end()
 
 
-def _write(connection: "Connection", cargo: Cargo, payload: bytes, frames: Frames) -> None:
+def _write(connection: Connection, cargo: Cargo, payload: bytes, frames: Frames) -> None:
     def done(written: bool) -> None:
         if not written:
             cargo.spoil("missing", "closed")
-        settle(connection, cargo, len(payload))
+        connection.settle(cargo, len(payload))
 
     connection.write(frames.pieces, frames.pause, done)

@@ -6,14 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from jvq_fast.sim.connection import Connection
 from jvq_fast.sim.fault_kinds import Spec
 from jvq_fast.sim.line import CLOSE, CONTINUATION, frame
-
-if TYPE_CHECKING:
-    from jvq_fast.sim.connection import Connection
-    from jvq_fast.sim.server import Server
 
 __all__ = ["Fault", "Faults"]
 
@@ -95,10 +92,26 @@ class Fault:
 Hit = tuple[Fault, random.Random]
 
 
+class Stricken(Protocol):
+    """What faults need of the server that they strike."""
+
+    numbers: int  # of connections so far
+    on_day_change: Callable[[int, str], None] | None
+
+    def connections(self) -> list[Connection]:
+        """Those that are open."""
+
+    def go_down(self, fault: Fault, *, cut: bool) -> None:
+        """Refuse connections."""
+
+    def come_up(self, fault: Fault) -> None:
+        """The end of it."""
+
+
 class Faults:
     """All faults of a server, on the loop's thread."""
 
-    def __init__(self, server: "Server", seed: int) -> None:
+    def __init__(self, server: Stricken, seed: int) -> None:
         self.armed = False  # whether any of them has to see the messages
         self.clock: Callable[[], str] = str
         self._server = server
@@ -169,7 +182,7 @@ class Faults:
                 return fault
         return None
 
-    def connected(self, connection: "Connection") -> None:
+    def connected(self, connection: Connection) -> None:
         """A handshake is done: what waits for a connection happens."""
         for fault in tuple(self._active):
             if not connection.is_open or connection.muted:
@@ -180,13 +193,13 @@ class Faults:
                 self._strike(fault, connection)
         self._settle()
 
-    def disconnected(self, connection: "Connection") -> None:
+    def disconnected(self, connection: Connection) -> None:
         """A connection has ended."""
         for fault in tuple(self._active):
             fault.held.discard(connection)
         self._settle()
 
-    def message(self, connection: "Connection", applies: Callable[[Fault], bool]) -> Iterator[Hit]:
+    def message(self, connection: Connection, applies: Callable[[Fault], bool]) -> Iterator[Hit]:
         """The faults that hit a connection's next message, in the order in which they were set."""
         for fault in tuple(self._active):
             dice = fault.fires(connection.id, partial(applies, fault)) if fault.sees_messages else None
@@ -195,7 +208,7 @@ class Faults:
                 yield fault, dice
         self._settle()
 
-    def happens(self, fault: Fault, *connections: "Connection") -> None:
+    def happens(self, fault: Fault, *connections: Connection) -> None:
         """It happens now, once, to all of these."""
         fault.happened += 1
         for connection in connections or (None,):
@@ -210,7 +223,7 @@ class Faults:
                 }
             )
 
-    def strike(self, fault: Fault, connection: "Connection") -> None:
+    def strike(self, fault: Fault, connection: Connection) -> None:
         """Let a fault that a message set off happen to a connection, or to the server."""
         if fault.kind.where == "server":
             # Not now: the market is in the midst of telling what happened.
@@ -225,7 +238,7 @@ class Faults:
         elif self._server.on_day_change is not None:
             self._server.on_day_change(fault.values["days"], fault.values["at"])
 
-    def _strike(self, fault: Fault, connection: "Connection") -> None:
+    def _strike(self, fault: Fault, connection: Connection) -> None:
         values = fault.values
         kind = fault.kind.name
         if kind == "reset":

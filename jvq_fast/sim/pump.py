@@ -129,7 +129,7 @@ class Pump:
             if waiting != connection.waited[1]:
                 connection.waited = now, waiting
             if now - connection.waited[0] > self._settings.stall_seconds:
-                self._server.slow_readers_cut += 1
+                self._server.too_slow()
                 connection.cut()
             else:
                 blocked = True

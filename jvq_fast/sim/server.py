@@ -19,6 +19,7 @@ from picows import (
 
 from jvq_fast.sim.connection import MAX_COMMAND, Connection
 from jvq_fast.sim.deflate import deflate
+from jvq_fast.sim.delivery import deliver
 from jvq_fast.sim.events import Event, Snapshot
 from jvq_fast.sim.faults import Fault, Faults
 from jvq_fast.sim.handshake import NoResponse, Unheard, refuse
@@ -165,7 +166,7 @@ class Server:
         if refusal and how == "http":
             return refuse(401, b"bad token")
         self.numbers += 1
-        return Connection(self, self.numbers, token, refusal)
+        return Connection(self, self.settings, self.ledger, self.numbers, token, refusal)
 
     def connected(self, connection: Connection) -> None:
         """A handshake is done."""
@@ -196,6 +197,10 @@ class Server:
             if len(self._closed) > _CLOSED_STAMPED:
                 self._closed[-1 - _CLOSED_STAMPED].stamps.clear()
             self.faults.disconnected(connection)
+
+    def too_slow(self) -> None:
+        """A client leaves more unread than it may, and is cut."""
+        self.slow_readers_cut += 1
 
     def command(self, connection: Connection, text: str) -> None:
         """Do what a client asks for, and say so."""
@@ -270,7 +275,7 @@ class Server:
             if snapshot is not None:
                 self._put_snapshot(connection, name.startswith("lv10_"), code, snapshot)
         if connection.message:
-            connection.flush(self._deflated)
+            self._send(connection)
         self._touched.pop(connection, None)
 
     def new_day(self) -> None:
@@ -313,14 +318,24 @@ class Server:
     def _put(self, connection: Connection) -> None:
         self._touched[connection] = None
         if connection.message.size > _MAX_MESSAGE:
-            connection.flush(self._deflated)
+            self._send(connection)
 
     def flush(self) -> None:
         """Send the messages."""
         for connection in tuple(self._touched):
             if connection.message:
-                connection.flush(self._deflated)
+                self._send(connection)
         self._touched.clear()
+
+    def _send(self, connection: Connection) -> None:
+        message = connection.take()
+        if message is None:
+            return
+        text = message.text()
+        if self.faults.armed or connection.is_hindered:
+            deliver(connection, self.faults, text, self._deflated)
+        else:
+            connection.send_whole(message, text, self._deflated(text))
 
     def _deflated(self, text: str) -> bytes:
         """The payload of a text; connections with the same subscription get the same one."""

@@ -154,11 +154,6 @@ class Message:
         else:
             self._rows[at] += "|" + text
 
-    def take(self) -> str:
-        """The text, after which the message is empty again."""
-        text = "\n".join(self._rows) + self._newline
-        self._rows.clear()
-        self._open.clear()
-        self.trades = self.quotes = self.depths = 0
-        self.size = 0
-        return text
+    def text(self) -> str:
+        """All of it."""
+        return "\n".join(self._rows) + self._newline
