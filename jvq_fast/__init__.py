@@ -8,6 +8,7 @@ from jvq_fast import _picows
 
 _picows.check()
 
+import logging as _logging
 from pathlib import Path as _Path
 
 from jvq_fast.capture import replay
@@ -19,6 +20,7 @@ from jvq_fast.errors import (
     CaptureWarning,
     ConnectError,
     ConnectionLimitError,
+    DataError,
     EvictedError,
     HandshakeError,
     JvqError,
@@ -30,7 +32,11 @@ from jvq_fast.errors import (
 from jvq_fast.events import Gap, Lag, Stale, State
 from jvq_fast.feed import Feed
 from jvq_fast.records import DEPTH, QUOTE, TRADE, Flag
+from jvq_fast.redact import RedactingFilter as _RedactingFilter
 from jvq_fast.ring import Ring
+
+# What a user's handler raises may hold the token too.
+_logging.getLogger("jvq_fast").addFilter(_RedactingFilter())
 
 __version__ = "0.1.0"
 
@@ -50,6 +56,7 @@ __all__ = [
     "CaptureWarning",
     "ConnectError",
     "ConnectionLimitError",
+    "DataError",
     "Decoder",
     "EvictedError",
     "Feed",

@@ -145,6 +145,7 @@ cdef class Decoder:
     cdef tuple depth_handlers
     cdef tuple batch_handlers
     cdef tuple error_handlers
+    cdef object failures
 
     cpdef int end_read(self) except -1
     cdef Py_ssize_t take_part(self, payload, int64_t recv_ns) except -1

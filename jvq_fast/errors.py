@@ -3,6 +3,8 @@
 No message, argument or attribute of these errors ever holds an account token, and no exception chained to one does.
 """
 
+from collections.abc import Mapping
+
 from jvq_fast.plural import plural
 
 __all__ = [
@@ -12,6 +14,7 @@ __all__ = [
     "CaptureWarning",
     "ConnectError",
     "ConnectionLimitError",
+    "DataError",
     "EvictedError",
     "HandshakeError",
     "JvqError",
@@ -20,6 +23,8 @@ __all__ = [
     "ServerError",
     "StatusError",
 ]
+
+_SUMS = ("bad", "bad_messages")
 
 
 class JvqError(Exception):
@@ -66,7 +71,7 @@ class HandshakeError(ConnectError):
 
 
 class ServerError(JvqError):
-    """The market-data server sent a text that begins with `-1#`; `text` is that text (a token in it is blotted out)."""
+    """The market-data server sent a text with a negative code, like `-1#…`: `text`, a token in it blotted out."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -102,6 +107,23 @@ class NotConnectedError(JvqError):
 
 class RequestTimeoutError(JvqError, TimeoutError):
     """No reply to a request within its time."""
+
+
+class DataError(JvqError):
+    """Market data came that could not be read, and is not in the rings.
+
+    `counts` says how much since the last such error, by the names of docs/counters.md: `bad` records, `bad_messages`,
+    and the reasons of both. `feed.decoder.bad_records` has the latest of the records.
+    """
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        super().__init__(dict(counts))
+        self.counts = dict(counts)
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{name} {count}" for name, count in self.counts.items() if name not in _SUMS)
+        records, messages = (self.counts.get(name, 0) for name in _SUMS)
+        return f"{plural(records, 'record')} and {plural(messages, 'message')} could not be read: {reasons}"
 
 
 class CaptureError(JvqError):

@@ -1,6 +1,5 @@
 """What a feed tells besides data: its events and who listens to them."""
 
-import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from jvq_fast.decoder import Decoder
+from jvq_fast.handlers import Failures, check
 from jvq_fast.meter import Meter
 
 NAMES = ("on_connect", "on_disconnect", "on_state", "on_gap", "on_stale", "on_lag", "on_text")
@@ -76,13 +76,11 @@ class Events:
         self._decoder = decoder
         self._meter = meter
         self._handlers: dict[str, tuple[Callable[..., Any], ...]] = dict.fromkeys(NAMES, ())
+        self._failures = Failures()
         self.errors = 0
 
     def add(self, name: str, handler: Callable[..., Any]) -> None:
-        if not callable(handler):
-            raise TypeError(f"{name} takes a callable, not {handler!r}")
-        if inspect.iscoroutinefunction(handler):
-            raise TypeError(f"{name} calls its handlers and does not await them: {handler!r} is a coroutine function")
+        check(name, handler)
         self._handlers[name] += (handler,)
 
     def tell(self, name: str, *arguments: object) -> None:
@@ -100,13 +98,16 @@ class Events:
         """To the handlers of `on_error`, which are the decoder's; to the log where there are none."""
         handlers = self._decoder.on_error
         if not handlers:
-            _log.error("%s: %s: %s", where, type(error).__name__, error, exc_info=error if where in NAMES else None)
+            if where in NAMES:
+                self._failures.log(where, error)
+            else:
+                _log.error("%s: %s: %s", where, type(error).__name__, error)
         for handler in handlers:
             self._meter.begin_call(handler, "on_error")
             try:
                 handler(error, where)
-            except Exception:
+            except Exception as second:
                 self.errors += 1
-                _log.exception("a handler of on_error failed")
+                self._failures.log("on_error", second, f"on_error raised {type(second).__name__} when told of {where}")
             finally:
                 self._meter.end_call(handler, "on_error")

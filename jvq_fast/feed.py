@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import date
 from functools import partial
+from numbers import Real
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
@@ -27,6 +28,7 @@ from jvq_fast.redact import Secret
 from jvq_fast.ring import Ring
 from jvq_fast.status import StatusSocket
 from jvq_fast.supervisor import Settings, Supervisor
+from jvq_fast.watchdog import Watchdog
 
 __all__ = ["Feed"]
 
@@ -126,6 +128,9 @@ class Feed:
             stale_trades=stale_trades,
             probe_timeout=probe_timeout,
             eviction_window=eviction_window,
+            max_network_lag=max_network_lag,
+            max_feed_lag=max_feed_lag,
+            max_callback_time=max_callback_time,
         )
         if eviction_limit < 1:
             raise ValueError(f"eviction_limit is at least 1, not {eviction_limit!r}")
@@ -155,6 +160,7 @@ class Feed:
         )
         self.meter = self.decoder.meter = Meter()
         self._events = Events(self.decoder, self.meter)
+        self._watchdog = Watchdog(self.meter)
 
         # Guards what more than one thread touches. Re-entrant, since a signal handler may call stop() at any point.
         self._lock = threading.RLock()
@@ -257,6 +263,7 @@ class Feed:
         """The counters of decoder, feed and meter, by name; see docs/counters.md. From any thread."""
         stats: dict[str, int | float | str] = {**self.decoder.stats(), **self.meter.stats()}
         stats["callback_errors"] = int(stats["callback_errors"]) + self._events.errors
+        stats["callback_hangs"] = self._watchdog.hangs
         with self._lock:
             stats.update(self._supervisor.counted())
             for name, count in self._captured.items():
@@ -296,7 +303,8 @@ class Feed:
     def on_error(self, handler: F) -> F:
         """`handler(exception, where)` for what went wrong and did not end the feed; without one it is logged.
 
-        `where` is the name of the handler that raised, or "allocation", "connect", "text", "reserve" or "capture".
+        `where` is the name of the handler that raised, or "allocation", "connect", "text", "data" (a `DataError`, at
+        once and then once a minute), "reserve" or "capture". What handlers raise is logged once a minute.
         """
         self.decoder.on_error = (*self.decoder.on_error, handler)
         return handler
@@ -521,6 +529,7 @@ class Feed:
                     self._supervisor.fail(error)
                     raise
                 self._reserve(self.subscriptions)
+                stack.enter_context(self._watchdog)
                 await self._supervisor.run()
         finally:
             with self._lock:
@@ -576,7 +585,7 @@ def _in_running_loop() -> bool:
 
 def _check_positive(**settings: float) -> None:
     for name, value in settings.items():
-        if not value > 0:
+        if not isinstance(value, Real) or not value > 0:
             raise ValueError(f"{name} is a time in seconds above 0, not {value!r}")
 
 

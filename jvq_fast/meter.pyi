@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 
-__all__: Final = ["Histogram", "Interval", "Meter"]
+__all__: Final = ["Call", "Histogram", "Interval", "Meter"]
 
 _Level: TypeAlias = Literal["trades", "quotes", "depths"]
 
@@ -22,6 +22,12 @@ class Interval(NamedTuple):
     slowest_where: str = ...
     slowest_handler: str = ...
     slowest_code: str = ...
+
+class Call(NamedTuple):
+    where: str
+    handler: str
+    began: int
+    seconds: float
 
 @final
 class Histogram:
@@ -54,6 +60,7 @@ class Meter:
     @property
     def skew(self) -> float | None: ...
     def take(self) -> Interval: ...
+    def running_call(self) -> Call | None: ...
     def stats(self) -> dict[str, int | float | str]: ...
     def begin_call(self, handler: Callable[..., Any], where: str) -> None: ...
     def end_call(self, handler: Callable[..., Any], where: str, code: str = "") -> None: ...

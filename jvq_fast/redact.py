@@ -72,7 +72,14 @@ def redact(text: str) -> str:
 
 
 class RedactingFilter(logging.Filter):
-    """Blots tokens out of a logger's records, tracebacks included; never drops one."""
+    """Blots tokens out of a logger's records, tracebacks included; never drops one.
+
+    `always_text`: a traceback goes on as text even where no token is in it.
+    """
+
+    def __init__(self, *, always_text: bool = False) -> None:
+        super().__init__()
+        self._always_text = always_text
 
     def filter(self, record: logging.LogRecord) -> bool:
         try:
@@ -83,15 +90,18 @@ class RedactingFilter(logging.Filter):
         if clean != message:
             record.msg, record.args = clean, ()
         if record.exc_info:
-            # A handler that formats it by itself could show local variables, so only the text goes on.
-            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
-            record.exc_info = None
+            text = logging.Formatter().formatException(record.exc_info)
+            clean = redact(text)
+            if self._always_text or clean != text:
+                # A handler that formats it by itself could show local variables, so only the text goes on.
+                record.exc_text = clean
+                record.exc_info = None
         return True
 
 
 # The loggers of urllib3 that write the path, the token included, at DEBUG.
 _LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.poolmanager", "urllib3.util.retry")
-_FILTER = RedactingFilter()
+_FILTER = RedactingFilter(always_text=True)
 
 
 def drop_frames(error: BaseException) -> None:

@@ -22,6 +22,8 @@ _NO_GOOD = re.compile(
 )
 
 
+# The grammar of texts is code#message; of the codes only -1 is known.
+_REFUSAL = re.compile(r"-[0-9]{1,9}#")
 # What passes by itself, whatever else the text says.
 _LATER = re.compile(r"频繁|稍后|繁忙|超时|later|again|busy|timeout|timed out|unavailable|temporar", re.IGNORECASE)
 _SERVER_FAULT = 500  # of HTTP statuses, from here on
@@ -42,6 +44,11 @@ def classify(text: str) -> Notice | None:
     if _LIMIT.search(text):
         return Notice.LIMIT
     return Notice.TOKEN if _is_about_token(text) else Notice.OTHER
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text that is no complaint says no all the same, as to a subscription: `-2#…`."""
+    return _REFUSAL.match(text) is not None
 
 
 def server_error(text: str, notice: Notice) -> ServerError:

@@ -15,6 +15,7 @@ from jvq_fast.decoder import Decoder
 from jvq_fast.errors import (
     AllocationError,
     ConnectError,
+    DataError,
     EvictedError,
     JvqError,
     NotConnectedError,
@@ -27,7 +28,7 @@ from jvq_fast.listener import Tap
 from jvq_fast.meter import Meter
 from jvq_fast.offload import offload
 from jvq_fast.redact import Secret, redact
-from jvq_fast.rules import Backoff, Evictions, Notice, classify, ends_the_feed, server_error
+from jvq_fast.rules import Backoff, Evictions, Notice, classify, ends_the_feed, is_refusal, server_error
 from jvq_fast.staleness import Arrivals, Staleness, Verdict
 from jvq_fast.subscriptions import code_of
 
@@ -37,6 +38,9 @@ _COMPLAINT = 5.0
 _REFUSAL = 2.0
 # A server that refuses a connection and leaves it open is left after so many seconds.
 _REFUSED_OPEN = 2.0
+# Data that can't be read is told of at once, then so many seconds apart.
+_UNREAD_AGAIN = 60.0
+_UNREAD = ("bad", "inflate_corrupt", "inflate_truncated", "inflate_too_large")
 # What holds the loop up is seen to this grain.
 _NAP = 0.1
 _COUNTED = ("frames", "texts", "pings", "pongs", "fragments")
@@ -144,6 +148,8 @@ class Supervisor:
         self._gap: tuple[int, str, tuple[str, ...]] | None = None
         self._stop = asyncio.Event()
         self._interrupt: BaseException | None = None
+        self._unread: dict[str, int] = {}  # what was told of it
+        self._unread_told = 0.0
 
     # --- from outside ---
 
@@ -196,7 +202,10 @@ class Supervisor:
     async def run(self) -> None:
         """Until `stop()`. What ends the feed is raised."""
         try:
-            await self._keep_connected()
+            try:
+                await self._keep_connected()
+            finally:
+                self._tell_unread(again=0.0)
         except asyncio.CancelledError:
             self._enter(State.STOPPED, "cancelled")
             raise
@@ -423,6 +432,9 @@ class Supervisor:
         if notice is None:
             if session is not None:
                 session.has_spoken = True
+            if is_refusal(text):
+                error = ServerError(redact(text))
+                self.counters["server_errors"] += 1
         else:
             error = server_error(text, notice)
             self.counters["server_errors"] += 1
@@ -473,6 +485,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while True:
             self._judge_lag(connection, await self._sleep(self._look_every))
+            self._tell_unread()
             session = self.session
             if session is None or session.connection is not connection or connection.listener.closing:
                 continue
@@ -547,6 +560,18 @@ class Supervisor:
             self.counters["lags"] += 1
             _log.warning("lag: %s: %s", lag.fault, lag.detail)
             self._events.tell("on_lag", lag)
+
+    def _tell_unread(self, *, again: float = _UNREAD_AGAIN) -> None:
+        """Tell of data that could not be read, if there is more of it, and not before so many seconds are over."""
+        now = time.monotonic()
+        if self._unread_told and now - self._unread_told < again:
+            return
+        found = {name: count for name, count in self._decoder.stats().items() if name.startswith(_UNREAD)}
+        counts = {name: int(count) - self._unread.get(name, 0) for name, count in found.items()}
+        if counts["bad"] or counts["bad_messages"]:
+            self._unread = {name: int(count) for name, count in found.items()}
+            self._unread_told = now
+            self._events.report(DataError({name: count for name, count in counts.items() if count}), "data")
 
     def _give_up(self, session: _Session) -> None:
         reason = self._staleness.reason

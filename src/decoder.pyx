@@ -7,11 +7,10 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 import datetime
-import inspect
-import logging
 from collections.abc import Mapping
 from operator import index as as_index
 
+from jvq_fast.handlers import Failures, check
 from jvq_fast.records import DTYPES, LEVELS, Flag
 from jvq_fast.subscriptions import checked
 
@@ -19,8 +18,6 @@ from jvq_fast.meter cimport Meter, jvq_delays_record
 from jvq_fast.ring cimport jvq_ring_append, jvq_ring_at
 
 __all__ = ["Decoder"]
-
-logger = logging.getLogger("jvq_fast")
 
 cdef extern from "inflate.h" nogil:
     enum:
@@ -192,6 +189,7 @@ cdef class Decoder:
                   max_inflated=8 * 1024 * 1024, max_record=4096):
         self.trade_handlers = self.quote_handlers = self.depth_handlers = ()
         self.batch_handlers = self.error_handlers = ()
+        self.failures = Failures()
         self.code_names = []
         self.code_labels = []
         self.histories = []
@@ -928,7 +926,7 @@ cdef class Decoder:
     cdef int report(self, object error, str where) except -1:
         self.count.callback_errors += 1
         if not self.error_handlers:
-            logger.error("%s raised %s", where, type(error).__name__, exc_info=error)
+            self.failures.log(where, error)
         for handler in self.error_handlers:
             if self.timer is not None:
                 self.timer.begin_call(handler, "on_error")
@@ -936,8 +934,7 @@ cdef class Decoder:
                 handler(error, where)
             except Exception as second:
                 self.count.callback_errors += 1
-                logger.error("on_error raised %s while told of one from %s", type(second).__name__, where,
-                             exc_info=second)
+                self.failures.log("on_error", second, f"on_error raised {type(second).__name__} when told of {where}")
             finally:
                 if self.timer is not None:
                     self.timer.end_call(handler, "on_error")
@@ -1149,8 +1146,5 @@ cdef tuple as_handlers(str name, handlers):
         return ()
     several = (handlers,) if callable(handlers) else tuple(handlers)
     for handler in several:
-        if not callable(handler):
-            raise TypeError(f"{name} takes callables, not {type(handler).__name__}")
-        if inspect.iscoroutinefunction(handler):
-            raise TypeError(f"{name} calls its handlers and does not await them: {handler!r} is a coroutine function")
+        check(name, handler)
     return several

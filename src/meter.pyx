@@ -7,7 +7,7 @@ from collections import namedtuple
 
 from jvq_fast.records import LEVELS
 
-__all__ = ["Histogram", "Interval", "Meter"]
+__all__ = ["Call", "Histogram", "Interval", "Meter"]
 
 cdef extern from "atomics.h" nogil:
     uint64_t jvq_load_relaxed(const uint64_t *p)
@@ -45,6 +45,9 @@ handlers of that read took; dispatch_own: the longest such way without what hand
 a handler, slowest_where its event ("on_trades"), slowest_handler its name, slowest_code the code ("" where there is
 none).
 """
+
+Call = namedtuple("Call", ("where", "handler", "began", "seconds"), module="jvq_fast.meter")
+Call.__doc__ = """A call of a handler: its event ("on_trades"), its name, since when (ns, monotonic), for how long (s)."""
 
 
 @cython.final
@@ -213,6 +216,17 @@ cdef class Meter:
         self.worst_dispatch = self.worst_dispatch_callbacks = self.worst_own = self.slowest = 0
         return self.last
 
+    def running_call(self):
+        """The ``Call`` of a handler that has not returned, None while there is none. Any thread.
+
+        One that hangs ends in no histogram: here it shows while it runs.
+        """
+        cdef int64_t began = self.mark
+        handler, where = self.running, self.running_where
+        if self.depth <= 0:
+            return None
+        return Call(where, name_of(handler), began, max(0, jvq_clock_ns() - began) * NS)
+
     def stats(self):
         """Figures by name; see docs/counters.md."""
         cdef Histogram network
@@ -229,10 +243,9 @@ cdef class Meter:
         stats["lag_readers_max"] = max([int(each.max) for each in self.distances])
         stats["callback_seconds"] = (self.called_before + self.called_ns) * NS
         stats["decode_seconds"] = (self.decoded_before + self.decoded_ns) * NS
-        # A handler that hangs ends in no histogram: here it shows while it runs.
-        is_running = self.depth > 0
-        stats["callback_running"] = f"{self.running_where} {name_of(self.running)}" if is_running else ""
-        stats["callback_running_seconds"] = round(max(0, jvq_clock_ns() - self.mark) * NS, 6) if is_running else 0.0
+        call = self.running_call()
+        stats["callback_running"] = f"{call.where} {call.handler}" if call else ""
+        stats["callback_running_seconds"] = round(call.seconds, 6) if call else 0.0
         skew = self.skew
         stats["clock_skew_ms"] = 0.0 if skew is None else round(skew * 1e3, 3)
         return stats
