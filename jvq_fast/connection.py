@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import socket
+import ssl
 import sys
 import weakref
 from typing import Any, Protocol
@@ -24,8 +25,9 @@ from picows import (
 from jvq_fast.allocation import ServerAddress
 from jvq_fast.decoder import Decoder
 from jvq_fast.errors import ConnectError, HandshakeError, JvqError
+from jvq_fast.forks import file_id, keep_from_children, let_go
 from jvq_fast.listener import Listener, Tap
-from jvq_fast.offload import offload
+from jvq_fast.offload import HangingError, offload
 from jvq_fast.redact import QuietLogger, Secret, drop_frames, redact
 
 try:
@@ -79,15 +81,6 @@ def _receive_buffer() -> int:
     return RECEIVE_BUFFER if granted >= RECEIVE_BUFFER else 0
 
 
-def _file_id(descriptor: int) -> tuple[int, int]:
-    """What tells an open file from another one that is given its number later."""
-    try:
-        info = os.fstat(descriptor)
-    except OSError:
-        return -1, -1
-    return info.st_dev, info.st_ino
-
-
 class _ParserLog(QuietLogger):
     """The log of one connection's parser, which reports an illegal frame here just before it answers it with a CLOSE.
 
@@ -128,6 +121,7 @@ class Connection:
         self._transport: WSTransport | None = None
         self._socket: socket.socket | None = None
         self._socket_id = (0, 0)
+        self._descriptor = -1
         self._kept: socket.socket | None = None
         self.is_ended_by_peer = False  # in order, with a CLOSE or without; needs `watch_end`
         self._loop = asyncio.get_running_loop()
@@ -211,7 +205,8 @@ class Connection:
             else:
                 # From here on the loop's transport owns the descriptor, and closes it.
                 self._socket = sock
-                self._socket_id = _file_id(sock.fileno())
+                self._descriptor = sock.fileno()
+                self._socket_id = keep_from_children(self._descriptor)
                 return sock
         raise ConnectError(f"{self.address}: the name has no address")
 
@@ -235,9 +230,14 @@ class Connection:
             return HandshakeError(f"{self.address} is no WebSocket server: {redact(str(error))[:200]}")
         if isinstance(error, socket.gaierror):
             return ConnectError(f"{self.address}: the name can't be looked up ({error.strerror})")
+        if isinstance(error, HangingError):
+            return ConnectError(f"{self.address}: the name was not looked up: {error}")
         if isinstance(error, TimeoutError):
             what = "answered no handshake" if self._socket is not None else "gave no connection"
             return (HandshakeError if self._socket is not None else ConnectError)(f"{self.address} {what} in time")
+        if isinstance(error, ssl.SSLError):  # an OSError too, with numbers of its own
+            what = getattr(error, "verify_message", "") or error.reason or type(error).__name__
+            return HandshakeError(f"{self.address}: no secure connection: {what}")
         if isinstance(error, OSError):
             # asyncio puts words of its own in strerror.
             what = os.strerror(error.errno) if error.errno else type(error).__name__
@@ -256,9 +256,10 @@ class Connection:
 
     def _release_socket(self) -> None:
         sock, self._socket = self._socket, None
+        let_go(self._descriptor, self._socket_id)
         if sock is None or sock.fileno() == -1:
             return
-        if is_uvloop(self._loop) and _file_id(sock.fileno()) != self._socket_id:
+        if is_uvloop(self._loop) and file_id(sock.fileno()) != self._socket_id:
             # A connection that ends within its first moments is closed by libuv before uvloop has tied the object to
             # it. Left like that, the object would close the number again later, when it is another file's.
             # One that was reset before picows gave it to the loop is nobody's yet, and closed here.
@@ -304,16 +305,23 @@ class Connection:
             with contextlib.suppress(OSError):
                 # The loop closes its descriptor with the connection, and does not say how that ended.
                 self._kept = self._socket.dup()
+                keep_from_children(self._kept.fileno())
 
     def closed(self) -> None:
         """Called by the listener: the connection is gone."""
         kept, self._kept = self._kept, None
         if kept is not None:
+            let_go(kept.fileno(), file_id(kept.fileno()))
             with kept, contextlib.suppress(OSError):
                 state = kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
                 self.is_ended_by_peer = state in (_CLOSE_WAIT, _LAST_ACK)
         if not self._closed.done():
             self._closed.set_result(None)
+
+    def pong(self, payload: bytes) -> None:
+        """Called by the listener: the socket takes an answer that it did not take before."""
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.send_pong(payload)
 
     def send(self, text: str) -> None:
         """Send a TEXT frame. On the loop's thread."""

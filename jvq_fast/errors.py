@@ -96,8 +96,8 @@ class EvictedError(ConnectionLimitError):
 
     def __str__(self) -> str:
         return (
-            f"evicted {plural(self.times, 'time')} within {self.seconds:g} s, so another process uses this token; "
-            f"end one of the two. The server says: {self.text}"
+            f"evicted {plural(self.times, 'time')} within {self.seconds:g} s, so most likely another process uses this "
+            f"token: end one of the two. The server says: {self.text}"
         )
 
 

@@ -88,13 +88,15 @@ class Events:
             self._meter.begin_call(handler, name)
             try:
                 handler(*arguments)
-            except Exception as error:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # CancelledError of a future that it looked at
                 self.errors += 1
                 self.report(error, name)
             finally:
                 self._meter.end_call(handler, name)
 
-    def report(self, error: Exception, where: str) -> None:
+    def report(self, error: Any, where: str) -> None:
         """To the handlers of `on_error`, which are the decoder's; to the log where there are none."""
         handlers = self._decoder.on_error
         if not handlers:
@@ -106,7 +108,9 @@ class Events:
             self._meter.begin_call(handler, "on_error")
             try:
                 handler(error, where)
-            except Exception as second:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as second:
                 self.errors += 1
                 self._failures.log("on_error", second, f"on_error raised {type(second).__name__} when told of {where}")
             finally:

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import date
 from functools import partial
-from numbers import Real
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
@@ -18,6 +17,7 @@ from jvq_fast.capture import MAX_PAYLOAD
 from jvq_fast.channel import Channel
 from jvq_fast.connection import uses_aiofastnet
 from jvq_fast.decoder import Decoder
+from jvq_fast.errors import CaptureError
 from jvq_fast.events import Events, State
 from jvq_fast.listener import Tap
 from jvq_fast.meter import Meter
@@ -193,6 +193,7 @@ class Feed:
             settings, self.decoder, self.meter, self._channel, self._events, self._lock, self._wall_ns
         )
         self._running = False
+        self._process = 0  # in which it runs, or ran; one that is forked has the object, and no thread
         self._ever_ran = False
         self._stop_requested = False
         self._thread: threading.Thread | None = None
@@ -361,7 +362,7 @@ class Feed:
     def _reserve(self, names: Iterable[str]) -> None:
         try:
             self.decoder.reserve(names)
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             self._events.report(error, "reserve")
 
     # --- requests ---
@@ -420,13 +421,15 @@ class Feed:
         return self
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the thread has ended; False when it has not within `timeout` seconds.
+        """Wait until the thread has ended; False when it has not within `timeout` seconds. In a forked child, True.
 
         What ended it, if it was not `stop()`, is raised here. From any thread but the feed's own.
         """
         thread = self._thread
         if thread is None:
             raise RuntimeError("join() without start()")
+        if self._process != os.getpid():
+            return True
         if thread is threading.current_thread():
             raise RuntimeError("join() on the feed's own thread would wait for itself")
         # Interrupted by Ctrl-C, Thread.join() takes a thread for ended that is not (Python before 3.13).
@@ -440,8 +443,11 @@ class Feed:
     def stop(self) -> None:
         """End it: no handler is called for a message that was not begun. From any thread, handler or signal handler.
 
-        Called again, or after the end, it does nothing; called before the first run, that run ends at once.
+        Called again, or after the end, or in a forked child, it does nothing; called before the first run, that run
+        ends at once.
         """
+        if self._process not in (0, os.getpid()):
+            return
         with self._lock:
             if not self._running and self._ever_ran:
                 return
@@ -472,6 +478,7 @@ class Feed:
             if self._running:
                 raise RuntimeError("the feed is running already")
             self._running = self._channel.is_running = True
+            self._process = os.getpid()
 
     def _end(self) -> None:
         with self._lock:
@@ -539,7 +546,10 @@ class Feed:
     @contextlib.asynccontextmanager
     async def _recording(self, path: str) -> AsyncIterator[None]:
         tap = Tap(self._capture_limit)
-        recorder = await offload(partial(Recorder, path, self._market, tap), 3600.0, "capture")
+        try:
+            recorder = await offload(partial(Recorder, path, self._market, tap), 3600.0, "capture")
+        except TimeoutError as error:
+            raise CaptureError(f"can't open {path}: {error}") from None
         recorder.start()
         with self._lock:
             self._tap = self._supervisor.tap = tap
@@ -548,7 +558,10 @@ class Feed:
             yield
         finally:
             watch.cancel()
-            await offload(partial(recorder.close, 10.0), 15.0, "capture end")
+            try:
+                await offload(partial(recorder.close, 10.0), 15.0, "capture end")
+            except TimeoutError as error:
+                self._events.report(CaptureError(f"can't finish {path}: {error}"), "capture")
             with self._lock:
                 self._tap = self._supervisor.tap = None
                 self._captured["messages"] += tap.messages - recorder.unwritten
@@ -585,7 +598,8 @@ def _in_running_loop() -> bool:
 
 def _check_positive(**settings: float) -> None:
     for name, value in settings.items():
-        if not isinstance(value, Real) or not value > 0:
+        is_number: bool = isinstance(value, int | float)
+        if not (is_number and value > 0):
             raise ValueError(f"{name} is a time in seconds above 0, not {value!r}")
 
 

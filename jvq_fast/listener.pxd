@@ -48,6 +48,8 @@ cdef class Listener(WSListener):
     cdef readonly uint64_t texts
     cdef readonly uint64_t pings
     cdef readonly uint64_t pongs
+    cdef bint is_writing_paused
+    cdef bytes unanswered
     cdef readonly uint64_t fragments
 
     cpdef on_ws_connected(self, WSTransport transport)

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from jvq_fast.capture import ENTRY, HEADER, LOSS, LOST, MAGIC, MESSAGE, Reader, entry, header
 from jvq_fast.errors import CaptureError, CaptureWarning
+from jvq_fast.forks import file_id, keep_from_children, let_go
 from jvq_fast.listener import Tap
 from jvq_fast.plural import plural
 
@@ -116,6 +117,7 @@ class Recorder:
         except BaseException:
             file.close()
             raise
+        keep_from_children(file.fileno())
         return file
 
     def _continue(self, file: BinaryIO) -> None:
@@ -241,6 +243,7 @@ class Recorder:
 
     def _finish(self) -> None:
         try:
+            let_go(self._file.fileno(), file_id(self._file.fileno()))
             with closing(self._file):
                 if self._chunk is not None or self._thread.ident is None:
                     self._abandon()

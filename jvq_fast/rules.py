@@ -25,7 +25,11 @@ _NO_GOOD = re.compile(
 # The grammar of texts is code#message; of the codes only -1 is known.
 _REFUSAL = re.compile(r"-[0-9]{1,9}#")
 # What passes by itself, whatever else the text says.
-_LATER = re.compile(r"频繁|稍后|繁忙|超时|later|again|busy|timeout|timed out|unavailable|temporar", re.IGNORECASE)
+_LATER = re.compile(
+    r"频繁|稍[后候]|重试|繁忙|超时|维护|服务器|数据库|连接失败"
+    r"|later|again|retry|busy|timeout|timed out|unavailable|temporar|maintenance",
+    re.IGNORECASE,
+)
 _SERVER_FAULT = 500  # of HTTP statuses, from here on
 
 
@@ -34,6 +38,7 @@ class Notice(Enum):
 
     LIMIT = "connection limit"
     TOKEN = "bad token"
+    LATER = "passes by itself"
     OTHER = "other"
 
 
@@ -43,6 +48,8 @@ def classify(text: str) -> Notice | None:
         return None
     if _LIMIT.search(text):
         return Notice.LIMIT
+    if _LATER.search(text):
+        return Notice.LATER
     return Notice.TOKEN if _is_about_token(text) else Notice.OTHER
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from jvq_fast.events import Events, Gap, Stale, State
 from jvq_fast.lag import Judge
 from jvq_fast.listener import Tap
 from jvq_fast.meter import Meter
-from jvq_fast.offload import offload
+from jvq_fast.offload import HangingError, offload
 from jvq_fast.redact import Secret, redact
 from jvq_fast.rules import Backoff, Evictions, Notice, classify, ends_the_feed, is_refusal, server_error
 from jvq_fast.staleness import Arrivals, Staleness, Verdict
@@ -150,6 +151,7 @@ class Supervisor:
         self._interrupt: BaseException | None = None
         self._unread: dict[str, int] = {}  # what was told of it
         self._unread_told = 0.0
+        self._was_dismissed = False  # the last connection ended because of the token, though it had been accepted
 
     # --- from outside ---
 
@@ -205,7 +207,9 @@ class Supervisor:
             try:
                 await self._keep_connected()
             finally:
-                self._tell_unread(again=0.0)
+                if not isinstance(sys.exception(), KeyboardInterrupt | SystemExit):
+                    self._judge_lag()
+                    self._tell_unread(again=0.0)
         except asyncio.CancelledError:
             self._enter(State.STOPPED, "cancelled")
             raise
@@ -225,7 +229,8 @@ class Supervisor:
         if state is self.state:
             return
         before, self.state, self.reason = self.state, state, reason
-        _log.info("%s -> %s: %s", before, state, reason)
+        is_lost = state is State.WAITING and before in (State.OPEN, State.LIVE, State.PROBING)
+        _log.log(logging.WARNING if is_lost else logging.INFO, "%s -> %s: %s", before, state, reason)
         self._events.tell("on_state", state, reason)
 
     # --- connection after connection ---
@@ -261,14 +266,22 @@ class Supervisor:
     def _judge(self, session: _Session, came_up: bool, evictions: Evictions) -> None:
         """A connection ended: raise what ends the feed too."""
         complaint = session.complaint
+        if session.notice is not Notice.TOKEN:
+            self._was_dismissed = False
         if complaint is None:
             return
         if session.notice is Notice.TOKEN:
-            raise complaint
+            # On a connection that had served it may be about anything; the next one will show.
+            if session.is_refused or self._was_dismissed:
+                raise complaint
+            self._was_dismissed = True
+            return
         if session.is_refused:
             self.counters["refusals"] += 1
             if not came_up:
                 raise complaint
+            return
+        if session.notice is Notice.LATER:
             return
         self.counters["evictions"] += 1
         if evictions.add(asyncio.get_running_loop().time()):
@@ -326,6 +339,8 @@ class Supervisor:
             if not asking.done():
                 return None
             return asking.result()
+        except HangingError as error:
+            raise AllocationError(f"the allocation service was not asked: {error}") from None
         except TimeoutError:
             pass
         finally:
@@ -381,11 +396,15 @@ class Supervisor:
         is_late = asyncio.get_running_loop().time() - session.complained > _COMPLAINT and not session.is_left
         # Data after it shows that a complaint was about something else. So does a reset, unless the words are clear.
         is_ended = listener.is_closed_by_peer or session.connection.is_ended_by_peer
-        is_other = session.notice is Notice.OTHER and not session.is_refused and not is_ended
-        if session.reason or is_late or is_other or listener.messages != session.messages:
+        is_other = session.notice in (Notice.OTHER, Notice.LATER) and not session.is_refused and not is_ended
+        if listener.messages != session.messages:
+            session.is_refused = False
+            # What the server had in its queue may come behind the words that are clear.
+            is_other = session.notice is not Notice.LIMIT or not is_ended
+        if session.reason or is_late or is_other:
             session.complaint = session.notice = None
         if session.complaint is not None:
-            is_evicted = not session.is_refused and session.notice is not Notice.TOKEN
+            is_evicted = not session.is_refused and session.notice in (Notice.LIMIT, Notice.OTHER)
             return f"{'evicted' if is_evicted else 'refused'}: {session.complaint.text}"
         return session.reason or said
 
@@ -397,7 +416,7 @@ class Supervisor:
         now = asyncio.get_running_loop().time()
         self.session = _Session(connection, now, self._wall_ns(), self._arrivals().records)
         self._staleness.opened(now, self._arrivals())
-        self._meter.take()  # the wait before is no interval; the first records may come before anybody looks
+        self._judge_lag()  # the wait before is no interval; the first records may come before anybody looks
         if self.tap is not None:
             self.tap.connect(again)
         if again:
@@ -450,11 +469,10 @@ class Supervisor:
         session.complaint, session.notice, session.complained = error, notice, loop.time()
         is_first = not session.has_spoken and not session.connection.listener.messages
         session.messages = session.connection.listener.messages
-        if notice is Notice.OTHER:
-            session.connection.watch_end()
+        session.connection.watch_end()
         if is_first and loop.time() - session.opened < _REFUSAL:
             session.is_refused = True
-            if notice is not Notice.OTHER:
+            if notice in (Notice.LIMIT, Notice.TOKEN):
                 loop.call_later(_REFUSED_OPEN, self._leave, session)
 
     def _leave(self, session: _Session) -> None:
@@ -554,8 +572,8 @@ class Supervisor:
             await asyncio.sleep(0)  # what came meanwhile is read first
         return lateness
 
-    def _judge_lag(self, connection: Connection, lateness: float) -> None:
-        waiting, room = connection.backlog()
+    def _judge_lag(self, connection: Connection | None = None, lateness: float = 0.0) -> None:
+        waiting, room = connection.backlog() if connection is not None else (0, 0)
         for lag in self._lag.look(self._meter.take(), lateness=lateness, waiting=waiting, room=room):
             self.counters["lags"] += 1
             _log.warning("lag: %s: %s", lag.fault, lag.detail)

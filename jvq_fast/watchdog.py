@@ -36,6 +36,9 @@ class Watchdog:
             thread.start()
         except RuntimeError as error:  # the system has no thread left; a feed is worth more than its watchdog
             _log.warning("no watchdog: %s", error)
+        except BaseException:  # at Ctrl-C it runs
+            self._done.set()
+            raise
         else:
             self._thread = thread
         return self

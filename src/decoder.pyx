@@ -865,7 +865,9 @@ cdef class Decoder:
             self.first_record = None
             try:
                 hook(self.recv)
-            except Exception as error:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
                 self.report(error, "first_record")
         if self.timer is not None and self.segment_count:
             self.timer.begin_dispatch()
@@ -919,7 +921,9 @@ cdef class Decoder:
                     finally:
                         timer.depth -= 1
                         timer.called(handler, where, code)
-            except Exception as error:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # CancelledError of a future that it looked at
                 self.report(error, where)
         return 0
 
@@ -932,7 +936,9 @@ cdef class Decoder:
                 self.timer.begin_call(handler, "on_error")
             try:
                 handler(error, where)
-            except Exception as second:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as second:
                 self.count.callback_errors += 1
                 self.failures.log("on_error", second, f"on_error raised {type(second).__name__} when told of {where}")
             finally:

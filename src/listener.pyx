@@ -211,7 +211,7 @@ cdef class Listener(WSListener):
     """One connection's frames: reassembled, checked where picows does not check, and fed to `decoder`.
 
     `owner` is called on the loop's thread: `opened(transport)`, `text(str)`, `ending()` once this side has begun to
-    close, `closed()` when the connection is gone, and is then forgotten; it may be set until the connection opens. What
+    close, `pong(bytes)` to answer a PING that could not be answered when it came, `closed()` when the connection is gone, and is then forgotten; it may be set until the connection opens. What
     must end the feed (a KeyboardInterrupt in a callback, say) is kept in `fatal`; `reason` says why this side closed,
     `message_ns` when the last binary message arrived.
     Connect with `enable_auto_pong=False`: picows keeps a PING that it answers to itself, and with it the mark that
@@ -285,6 +285,15 @@ cdef class Listener(WSListener):
         owner, self.owner = self.owner, None
         owner.closed()
 
+    cpdef pause_writing(self):
+        self.is_writing_paused = True
+
+    cpdef resume_writing(self):
+        self.is_writing_paused = False
+        data, self.unanswered = self.unanswered, None
+        if data is not None and self.owner is not None:
+            self.owner.pong(data)
+
     def _die(self, transport, error):
         # Loops differ in what they do with an exception of a protocol; out of the feed's own coroutine it gets
         # through all of them.
@@ -313,7 +322,12 @@ cdef class Listener(WSListener):
             return self.take_fragment(transport, frame)
         if kind == WSMsgType.PING:
             self.pings += 1
-            transport.send_pong(PyBytes_FromStringAndSize(<const char *>payload, frame.payload_size))
+            data = PyBytes_FromStringAndSize(<const char *>payload, frame.payload_size)
+            if self.is_writing_paused:
+                # RFC 6455, 5.5.3: the latest is answered, and a peer that reads nothing fills no memory.
+                self.unanswered = data
+            else:
+                transport.send_pong(data)
             return 0
         if kind == WSMsgType.PONG:
             self.pongs += 1

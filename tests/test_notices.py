@@ -1,5 +1,6 @@
 """What a feed says of what goes wrong: nothing is swallowed, nothing floods the log."""
 
+import asyncio
 import logging
 import threading
 import time
@@ -143,6 +144,35 @@ def test_an_on_error_that_fails_floods_nothing_either(caplog: pytest.LogCaptureF
         decoder.decode(deflate(trade(1)))
     assert caplog.messages == ["on_error raised ZeroDivisionError when told of on_trades"]
     assert decoder.stats()["callback_errors"] == 200
+
+
+@pytest.mark.parametrize("event", ["connect", "state", "text", "trades", "batch", "gap", "disconnect", "error"])
+def test_a_cancelled_future_in_a_handler_ends_no_feed(event: str) -> None:
+    errors: list[tuple[BaseException, str]] = []
+
+    def fail(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    with ScriptServer(
+        serve(frame(TEXT, b"0#hello"), BAD, binary(trade(1)), subscribed=False),
+        serve(binary(trade(2)), subscribed=False),
+    ) as server:
+        feed = jvq.Feed(TOKEN, "lv2_600519", server=server.ws, backoff_min=0.01)
+        getattr(feed, f"on_{event}")(fail)
+        feed.on_error(lambda error, where: errors.append((error, where)))
+        with feed:
+            deadline = time.monotonic() + WAIT
+            while feed.trades.head < 1 or not (errors or event in ("disconnect", "gap")):
+                assert time.monotonic() < deadline
+                assert not feed.join(0.01)
+            feed._loop.call_soon_threadsafe(feed._channel.connection.abort)  # type: ignore[union-attr]
+            while feed.trades.head < 2 or not errors:
+                assert time.monotonic() < deadline
+                assert not feed.join(0.01)
+            assert feed.state is jvq.State.LIVE
+    assert feed.stats()["callback_errors"] >= 1
+    if event != "error":
+        assert f"on_{event}" in {where for _, where in errors}
 
 
 def test_a_token_in_what_a_handler_raises_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import jvq_fast as jvq
-from jvq_fast.offload import MAX_THREADS, offload
+from jvq_fast.offload import MAX_HANGING, HangingError, offload
 from jvq_fast.staleness import Arrivals, Staleness, Verdict
 from ws_script import CLOSE, PING, PONG, TEXT, TOKEN, Peer, Script, ScriptServer, binary, frame, reply, serve, trade
 
@@ -248,12 +248,46 @@ def test_threads_that_can_not_start_are_no_threads_that_hang(monkeypatch: pytest
     async def work() -> str:
         with monkeypatch.context() as patch:
             patch.setattr("threading.Thread.start", full)
-            for _ in range(MAX_THREADS):
+            for _ in range(MAX_HANGING):
                 with pytest.raises(TimeoutError, match="new thread"):
                     await offload(lambda: "", WAIT, "test")
         return await offload(lambda: "done", WAIT, "test")
 
     assert asyncio.run(work()) == "done"
+
+
+def test_however_many_feeds_ask_at_once_none_is_told_that_too_much_hangs() -> None:
+    begun = threading.Barrier(2 * MAX_HANGING)
+
+    def work() -> int:
+        return begun.wait(WAIT)
+
+    async def ask() -> list[int]:
+        return await asyncio.gather(*(offload(work, WAIT, "test") for _ in range(2 * MAX_HANGING)))
+
+    assert sorted(asyncio.run(ask())) == list(range(2 * MAX_HANGING))
+
+
+def test_work_that_hangs_is_limited_until_it_ends() -> None:
+    end = threading.Event()
+
+    async def hang() -> None:
+        hanging = (offload(lambda: end.wait(WAIT), 0.01, "test") for _ in range(MAX_HANGING))
+        assert all(isinstance(each, TimeoutError) for each in await asyncio.gather(*hanging, return_exceptions=True))
+        with pytest.raises(HangingError, match=f"{MAX_HANGING} threads hang already"):
+            await offload(int, WAIT, "test")
+        end.set()
+        deadline = time.monotonic() + WAIT
+        while time.monotonic() < deadline:
+            try:
+                assert await offload(int, WAIT, "test") == 0
+            except HangingError:
+                await asyncio.sleep(0.01)
+            else:
+                return
+        raise AssertionError("for ever")
+
+    asyncio.run(hang())
 
 
 def test_ctrl_c_while_the_thread_starts_leaves_a_feed_that_runs_and_can_be_stopped(
@@ -263,7 +297,8 @@ def test_ctrl_c_while_the_thread_starts_leaves_a_feed_that_runs_and_can_be_stopp
 
     def interrupted(thread: threading.Thread) -> None:
         start(thread)
-        raise KeyboardInterrupt
+        if thread is trial.feed._thread:
+            raise KeyboardInterrupt
 
     with ScriptServer(good) as server:
         trial = Trial(server)
@@ -375,6 +410,74 @@ def test_data_after_a_complaint_shows_that_it_was_about_something_else() -> None
     with ScriptServer(*[script] * 4, good) as server:
         trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 4)
     assert trial.feed.stats()["evictions"] == trial.feed.stats()["refusals"] == 0
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("last", [frame(CLOSE, b"\x03\xf0"), b""], ids=["close", "end"])
+def test_what_a_server_had_in_its_queue_may_come_behind_the_words_of_an_eviction(loop: str, last: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        first, second = (binary(trade(next(numbers))) for _ in range(2))
+        peer.send(first, frame(TEXT, LIMIT_TEXT.encode()), second, last)
+        if last:
+            peer.until_closed()
+
+    with ScriptServer(script) as server, pytest.raises(jvq.EvictedError):
+        Trial(server, loop=loop).run_for(WAIT)
+    assert server.accepted == 3
+
+
+def test_a_token_refused_on_a_connection_that_served_is_judged_by_the_next_one() -> None:
+    dismissed = evict("-1#lv10未授权")
+    with ScriptServer(dismissed, good) as server:
+        trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 1)
+    assert trial.feed.stats()["evictions"] == 0
+    with ScriptServer(dismissed) as server:
+        with pytest.raises(jvq.ServerError, match="lv10未授权"):
+            Trial(server).run_for(WAIT)
+        assert server.accepted == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-1#登录失败，请重试",
+        "-1#鉴权服务器连接失败",
+        "-1#行情服务器未登录交易所",
+        "-1#系统维护",
+        "-1#token busy, retry",
+    ],
+)
+def test_what_passes_by_itself_ends_no_feed(text: str) -> None:
+    with ScriptServer(*[evict(text)] * 4, *[refuse(text)] * 2, good) as server:
+        trial = Trial(server).run(lambda trial: len(trial.of("gap")) == 4)
+    stats = trial.feed.stats()
+    assert (stats["evictions"], stats["refusals"], stats["server_errors"]) == (0, 2, 6)
+
+
+def test_each_loss_is_logged_as_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "jvq_fast")
+    with ScriptServer(*[then(Peer.reset, seconds=0.02)] * 3, good) as server:
+        Trial(server).run(lambda trial: len(trial.of("gap")) == 3)
+    assert [each.split(":")[0] for each in caplog.messages] == ["live -> waiting"] * 3
+
+
+def test_a_slow_handler_of_a_disconnect_is_named() -> None:
+    with ScriptServer(then(Peer.reset, seconds=0.02), good) as server:
+        trial = Trial(server, max_callback_time=0.1)
+        lags: list[jvq.Lag] = []
+        trial.feed.on_lag(lags.append)
+
+        @trial.feed.on_disconnect
+        def send_mail(reason: str) -> None:
+            if len(trial.of("gap")) == 0:
+                time.sleep(0.3)
+
+        trial.run(lambda trial: len(trial.of("gap")) == 1)
+    assert [lag.fault for lag in lags] == ["callback"]
+    assert "on_disconnect handler" in lags[0].detail
+    assert "send_mail took 0.3" in lags[0].detail
 
 
 def test_twins_on_a_server_that_acknowledges_nothing_and_has_no_data_do_not_fight_for_ever() -> None:
