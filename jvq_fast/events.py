@@ -1,6 +1,7 @@
 """What a feed tells besides data: its events and who listens to them."""
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -88,9 +89,7 @@ class Events:
             self._meter.begin_call(handler, name)
             try:
                 handler(*arguments)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # CancelledError of a future that it looked at
+            except (Exception, CancelledError) as error:  # CancelledError of a future that it looked at
                 self.errors += 1
                 self.report(error, name)
             finally:
@@ -108,9 +107,7 @@ class Events:
             self._meter.begin_call(handler, "on_error")
             try:
                 handler(error, where)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as second:
+            except (Exception, CancelledError) as second:
                 self.errors += 1
                 self._failures.log("on_error", second, f"on_error raised {type(second).__name__} when told of {where}")
             finally:

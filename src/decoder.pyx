@@ -7,6 +7,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 import datetime
+from asyncio import CancelledError
 from collections.abc import Mapping
 from operator import index as as_index
 
@@ -865,9 +866,7 @@ cdef class Decoder:
             self.first_record = None
             try:
                 hook(self.recv)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:
+            except (Exception, CancelledError) as error:
                 self.report(error, "first_record")
         if self.timer is not None and self.segment_count:
             self.timer.begin_dispatch()
@@ -921,9 +920,7 @@ cdef class Decoder:
                     finally:
                         timer.depth -= 1
                         timer.called(handler, where, code)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # CancelledError of a future that it looked at
+            except (Exception, CancelledError) as error:  # CancelledError of a future that it looked at
                 self.report(error, where)
         return 0
 
@@ -936,9 +933,7 @@ cdef class Decoder:
                 self.timer.begin_call(handler, "on_error")
             try:
                 handler(error, where)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as second:
+            except (Exception, CancelledError) as second:
                 self.count.callback_errors += 1
                 self.failures.log("on_error", second, f"on_error raised {type(second).__name__} when told of {where}")
             finally:

@@ -47,7 +47,7 @@ none).
 """
 
 Call = namedtuple("Call", ("where", "handler", "began", "seconds"), module="jvq_fast.meter")
-Call.__doc__ = """A call of a handler: its event ("on_trades"), its name, since when (ns, monotonic), for how long (s)."""
+Call.__doc__ = """A call of a handler: its event ("on_trades") and name, since when (ns, monotonic), how long (s)."""
 
 
 @cython.final

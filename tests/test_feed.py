@@ -17,8 +17,8 @@ import pytest
 
 import jvq_fast as jvq
 from this_process import descriptors
+from ws_script import PING, PONG, TOKEN, Peer, Script, ScriptServer, binary, frame, reply, serve, trade
 from ws_script import TEXT as TEXT_FRAME
-from ws_script import TOKEN, Peer, Script, ScriptServer, binary, frame, reply, serve, trade
 
 WAIT = 20
 LOOPS = ["asyncio", "asyncio without aiofastnet", "uvloop"]
@@ -42,6 +42,44 @@ def stream(peer: Peer) -> None:
         for number in range(1_000_000):
             peer.send(binary(trade(number)))
             time.sleep(0.001)
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_pings_of_a_server_that_reads_nothing_fill_no_memory(loop: Any) -> None:
+    pings, last = 150_000, b"the last"
+    waiting: list[int] = []
+    pongs: list[bytes] = []
+
+    def flood(peer: Peer) -> None:
+        peer.accept()
+        peer.text()
+        many = frame(PING, b"x" * 125) * 1000
+        for _ in range(pings // 1000):
+            peer.send(many)
+        peer.send(frame(PING, last), binary(trade(1)))
+        while not pongs or pongs[-1] != last:
+            kind, payload = peer.frame()
+            assert kind == PONG
+            pongs.append(payload)
+        peer.until_closed()
+
+    with ScriptServer(flood) as server:
+        feed = make(server, loop=loop)
+
+        @feed.on_batch
+        def look(n: int) -> None:
+            transport = feed._channel.connection._transport  # type: ignore[union-attr]
+            waiting.append(transport.underlying_transport.get_write_buffer_size())  # type: ignore[union-attr]
+
+        with feed:
+            deadline = time.monotonic() + WAIT
+            while not pongs or pongs[-1] != last:
+                assert time.monotonic() < deadline, feed.stats()
+                assert not feed.join(0.01)
+            assert feed.stats()["pings"] == pings + 1
+    assert waiting
+    assert waiting[0] < 1 << 20
+    assert 1 < len(pongs) < pings
 
 
 def make(server: ScriptServer, **settings: Any) -> jvq.Feed:

@@ -38,7 +38,8 @@ _TOPICS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "faults",
         (
-            "bad", "inflate_t", "inflate_c", "gaps", "stale", "server_errors", "callback_errors", "capture_lost",
+            "bad", "inflate_t", "inflate_c", "gaps", "stale", "server_errors", "callback_errors", "callback_hangs",
+            "capture_lost",
             "duplicates", "maybe_duplicate", "order_unsure", "empty_field", "id_text", "no_date", "no_price",
             "tape_only", "storage_late", "lags",
         ),
