@@ -211,9 +211,10 @@ cdef class Listener(WSListener):
     """One connection's frames: reassembled, checked where picows does not check, and fed to `decoder`.
 
     `owner` is called on the loop's thread: `opened(transport)`, `text(str)`, `ending()` once this side has begun to
-    close, `pong(bytes)` to answer a PING that could not be answered when it came, `closed()` when the connection is gone, and is then forgotten; it may be set until the connection opens. What
-    must end the feed (a KeyboardInterrupt in a callback, say) is kept in `fatal`; `reason` says why this side closed,
-    `message_ns` when the last binary message arrived.
+    close, `pong(bytes)` to answer a PING that could not be answered when it came, `closed()` when the connection is
+    gone, and is then forgotten; it may be set until the connection opens. What must end the feed (a KeyboardInterrupt
+    in a callback, say) is kept in `fatal`; `reason` says why this side closed, `message_ns` when the last binary
+    message arrived.
     Connect with `enable_auto_pong=False`: picows keeps a PING that it answers to itself, and with it the mark that
     the socket read ends.
     """
