@@ -71,7 +71,7 @@ def test_a_server_that_moves_in_the_middle_changes_nothing_in_the_sum(seed):
     assert found["lost"] == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_ends_it_early_with_the_whole_account(seed, number):
     with Command("demo", *FEW, "--json", "--seed", seed) as command:
         command.wait_line(lambda line: line.startswith("600519"))
@@ -227,6 +227,20 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word_about_it(arguments
         with Command(*arguments, stdout=pipe.fileno()) as command:
             assert command.end() == 1
             assert not [line for line in command.errors().splitlines() if not line.endswith(" …")]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["demo", "--seconds", "1"], ["doctor", "--sim", "--seconds", "0.3"], ["sim"]],
+    ids=lambda words: words[0],
+)
+def test_an_output_that_can_not_be_written_is_one_line(arguments, unbuffered):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        with Command(*arguments, stdout=full.fileno(), PYTHONUNBUFFERED=unbuffered) as command:
+            assert command.end() == 1
+            said = [line for line in command.errors().splitlines() if not line.endswith(" …")]
+    assert said == [f"jvq-fast {arguments[0]}: can't write the output: No space left on device"]
 
 
 def test_what_is_meant_for_a_closed_standard_error_goes_nowhere(run_python):

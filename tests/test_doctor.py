@@ -889,13 +889,13 @@ def wait_until_it_says(command, words):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("output", [False, True])
-def test_ctrl_c_ends_it_with_the_report_and_says_so(tmp_path, output):
+@pytest.mark.parametrize(("output", "number"), [(False, signal.SIGINT), (True, signal.SIGINT), (True, signal.SIGHUP)])
+def test_ctrl_c_ends_it_with_the_report_and_says_so(tmp_path, output, number):
     folder = tmp_path / "report"
     with Command("doctor", "--sim", "--seconds", "600", *(["--output", str(folder)] if output else [])) as command:
         wait_until_it_says(command, "listening")
         time.sleep(0.5)
-        command.interrupt()
+        command.interrupt(number)
         assert command.end() == 130, command.errors()
         last = command.errors().splitlines()[-1]
     assert last.startswith("jvq-fast doctor: interrupted: the report of what was seen by then is ")

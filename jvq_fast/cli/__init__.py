@@ -1,6 +1,7 @@
 """The command ``jvq-fast``: its subcommands, and how each of them ends."""
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -12,6 +13,7 @@ from jvq_fast.cli import demo, doctor, replay, status, watch
 from jvq_fast.cli.complaint import UsageError, explained, fit_to_show
 from jvq_fast.errors import JvqError
 from jvq_fast.sim import command as sim
+from jvq_fast.sim import output
 
 __all__ = ["main"]
 
@@ -30,6 +32,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal in GBK knows no µ
     options = _parser().parse_args(arguments)
+    try:
+        status = _run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has gone
+        output.forget()
+        return _FAILED
+    except OSError as error:
+        if not output.is_of_output(error):
+            raise
+        output.forget()
+        _complain(options.command, output.complaint(error))
+        return _FAILED
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -41,14 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has gone; the interpreter would complain about it once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _FAILED
 
 
 def _complain(command: str, text: str) -> None:
-    print(f"jvq-fast {command}: {fit_to_show(text)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal may have gone with the output
+        print(f"jvq-fast {command}: {fit_to_show(text)}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,9 +1,11 @@
-"""Ctrl-C and SIGTERM as a wish to end, which the command grants at a point that suits it."""
+"""Ctrl-C, SIGTERM and a closed terminal as a wish to end, which the command grants at a point that suits it."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+from jvq_fast.sim.signals import HANGUP, ending
 
 __all__ = ["Interrupt"]
 
@@ -18,7 +20,7 @@ class Interrupt:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ending():
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -28,7 +30,8 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        if self.requested:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        # A terminal that closes says so twice, by the shell and by itself: that is no impatience.
+        if self.requested and number != HANGUP:
             raise KeyboardInterrupt
         self.requested = True

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import errno
-import io
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ import zoneinfo
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
+from jvq_fast.sim import output
 from jvq_fast.sim.events import parse_clock
 from jvq_fast.sim.exchange import Exchange, Source
 from jvq_fast.sim.fault_kinds import KINDS, parse
@@ -24,6 +24,7 @@ from jvq_fast.sim.pump import Pump
 from jvq_fast.sim.replay import Replay, ReplayError, load
 from jvq_fast.sim.server import Server
 from jvq_fast.sim.settings import Settings
+from jvq_fast.sim.signals import ending
 from jvq_fast.sim.timeline import Timeline, first_trading_day
 
 _ZONE = "Asia/Shanghai"
@@ -123,7 +124,8 @@ def _default(value: object) -> str:
 def run(args: argparse.Namespace) -> int:
     """Run a local jvQuant until Ctrl-C, or until the program that reads its output through a pipe has left it alone.
 
-    SIGTERM ends it as Ctrl-C does. The exit status: 0, 1 when it fails, 2 for arguments that make no sense.
+    SIGTERM and the closing of its terminal end it as Ctrl-C does. The exit status: 0, 1 when it fails, 2 for arguments
+    that make no sense.
     """
     try:
         values = {each.name: getattr(args, each.name) for each in dataclasses.fields(Settings)}
@@ -149,7 +151,7 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
         if not ended.done():
             ended.set_result(status)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending():
         try:
             loop.add_signal_handler(number, end, 0)
         except NotImplementedError:  # Windows
@@ -204,9 +206,13 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
         line = f"{ready['http']} allocates {ready['ws']}, trading day {ready['trading_day']}"
     try:
         print(line, flush=True)
-    except BrokenPipeError:
-        _forget_output()
-        end(0)
+    except OSError as error:
+        output.forget()
+        if isinstance(error, BrokenPipeError):
+            end(0)
+        else:
+            print(f"jvq-fast sim: {output.complaint(error)}", file=sys.stderr)
+            end(1)
     else:
         _end_with_reader(loop, server, lambda: end(0))
     status = await ended
@@ -240,13 +246,13 @@ def _end_with_reader(loop: asyncio.AbstractEventLoop, server: Server, end: Calla
     with contextlib.suppress(ImportError, AttributeError, OSError, ValueError, NotImplementedError):
         import fcntl
 
-        output = sys.stdout.fileno()
+        written = sys.stdout.fileno()
         # One that was opened for both is readable by what is written to it.
-        is_for_writing = fcntl.fcntl(output, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
-        if stat.S_ISFIFO(os.fstat(output).st_mode) and is_for_writing:
+        is_for_writing = fcntl.fcntl(written, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        if stat.S_ISFIFO(os.fstat(written).st_mode) and is_for_writing:
 
             def gone() -> None:
-                loop.remove_reader(output)
+                loop.remove_reader(written)
                 look(_LEFT_ALONE)
 
             def look(left: int) -> None:
@@ -255,13 +261,7 @@ def _end_with_reader(loop: asyncio.AbstractEventLoop, server: Server, end: Calla
                 else:
                     loop.call_later(1.0, look, _LEFT_ALONE if server.connections() else left - 1)
 
-            loop.add_reader(output, gone)  # the end to write to becomes readable only by an error
-
-
-def _forget_output() -> None:
-    """What is still to be written would fail once more when the interpreter ends."""
-    with contextlib.suppress(io.UnsupportedOperation):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            loop.add_reader(written, gone)  # the end to write to becomes readable only by an error
 
 
 async def _ping(seconds: float, server: Server) -> None:
