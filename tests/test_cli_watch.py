@@ -1,9 +1,15 @@
 """`watch` on a simulator of its own, `sim` as a subcommand, and `replay` of what was recorded."""
 
 import json
+import os
+import pty
+import re
 import signal
 import socket
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -12,6 +18,7 @@ from commands import Command
 from jvq_fast.cli import main
 from simulator import TOKEN, Simulator
 
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 NAMES = ("lv2_600519", "lv1_600519", "lv10_000001")
 
 
@@ -48,13 +55,73 @@ def test_a_server_can_be_named_instead(sim):
     assert any(line.startswith("600519") for line in command.lines)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_ctrl_c_ends_it_without_a_word_on_stderr(sim, number):
     with watching(sim) as command:
         command.wait_line(lambda line: line.startswith("600519"))
         command.interrupt(number)
         assert command.end() == 0
         assert command.errors() == ""
+
+
+def test_a_terminal_that_closes_ends_it_in_good_order(sim, tmp_path):
+    """Standard output is gone then, and the signal comes twice: from the shell too."""
+    path = tmp_path / "watched.jvq"
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jvq_fast", "watch", *NAMES, "--server", sim.ws, "--clock", "always", "--capture",
+         str(path), "--status"],
+        stdin=its, stdout=its, stderr=its, start_new_session=True,
+        env={**os.environ, "JVQ_FAST_TOKEN": TOKEN, "XDG_RUNTIME_DIR": str(tmp_path)},
+    )  # fmt: skip
+    os.close(its)
+    try:
+        shown = b""
+        deadline = time.monotonic() + 40
+        while b"connected to" not in shown:
+            assert time.monotonic() < deadline
+            shown += os.read(ours, 65536)
+        assert list(tmp_path.glob("jvq_fast/*.sock"))
+        os.close(ours)
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+        assert process.wait(20) in (0, 1)
+    finally:
+        process.kill()
+        process.wait()
+    assert not list(tmp_path.glob("jvq_fast/*"))
+    assert main(["replay", str(path)]) == 0  # the last message is whole
+
+
+def test_what_nohup_started_outlives_its_terminal(sim):
+    ignored = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    with Command(
+        "-c", ignored, "-m", "jvq_fast", "watch", *NAMES, "--server", sim.ws, "--seconds", "2.5", module=False,
+        JVQ_FAST_TOKEN=TOKEN,
+    ) as command:  # fmt: skip
+        command.wait_line(lambda line: line.startswith("600519"))
+        command.interrupt(signal.SIGHUP)
+        command.wait_line(lambda line: line.startswith("600519"))
+        assert command.end() == 0, command.errors()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_display_that_can_not_be_written_ends_it_in_good_order(sim, tmp_path, unbuffered):
+    path = tmp_path / "watched.jvq"
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        with Command(
+            "watch", *NAMES, "--server", sim.ws, "--token", TOKEN, "--clock", "always", "--capture", str(path),
+            stdout=full.fileno(), PYTHONUNBUFFERED=unbuffered,
+        ) as command:  # fmt: skip
+            assert command.end() == 1
+            assert command.errors() == "jvq-fast watch: can't write the output: No space left on device\n"
+        assert main(["replay", str(path)]) == 0  # the last message is whole
+        with Command("replay", str(path), stdout=full.fileno(), PYTHONUNBUFFERED=unbuffered) as command:
+            assert command.end() == 1
+            assert command.errors() == "jvq-fast replay: can't write the output: No space left on device\n"
 
 
 def test_ctrl_c_ends_an_attempt_to_connect(sim):
@@ -83,7 +150,11 @@ def test_a_gap_is_shown(sim):
     with watching(sim) as command:
         command.wait_line(lambda line: line.startswith("600519"))
         sim.move()
-        command.wait_line(lambda line: line.startswith("gap of "))
+        told = time.strftime("%H:%M:%S")
+        line = command.wait_line(lambda line: "gap of " in line)
+        at = re.fullmatch(r"(\d\d:\d\d:\d\d) gap of \d+\.\d s: .+", line)
+        assert at, line
+        assert told <= at[1] <= time.strftime("%H:%M:%S") or told > "23:50"
         command.interrupt()
         assert command.end() == 0
 
@@ -145,7 +216,7 @@ def test_ctrl_c_ends_a_replay_without_a_traceback(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_the_simulator_runs_as_a_subcommand_until_a_signal(number):
     with Command("sim", "--json") as command:
         ready = json.loads(command.wait_line(lambda line: line.startswith("{")))

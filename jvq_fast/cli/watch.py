@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections import deque
 
 from jvq_fast.cli import tokens
 from jvq_fast.cli.complaint import explained
@@ -21,6 +22,7 @@ __all__ = ["add_arguments", "run"]
 
 _STEP = 0.1
 _SHOWN = 200
+_MOST_LINES = 1000
 # The table shows the newest record of a code, and only trades are looked up after a reconnect.
 _HISTORY = {"trades": 1024, "quotes": 4, "depths": 4}
 
@@ -69,6 +71,8 @@ class _Watch:
         self._table = Table(feed.decoder)
         self._lag = ArrivalLag()
         self._state = "connecting"
+        # Shown by the thread that draws: a terminal that is stopped or gone is nothing to the feed's.
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         for event in (feed.on_trades, feed.on_quotes, feed.on_depths):
             event(self._lag.note)
         feed.on_connect(self._connected)
@@ -80,18 +84,26 @@ class _Watch:
     def run(self, interrupt: Interrupt, seconds: float | None) -> None:
         end = time.monotonic() + seconds if seconds else float("inf")
         draw = 0.0
-        self._feed.start()
         try:
-            while not interrupt.requested and (now := time.monotonic()) < end:
-                if now >= draw:
-                    draw = now + self._show.every
-                    self._draw()
-                if self._feed.join(max(0.0, min(_STEP, end - now))):
-                    break
+            try:
+                self._feed.start()
+                while not interrupt.requested and (now := time.monotonic()) < end:
+                    self._say_all()
+                    if now >= draw:
+                        draw = now + self._show.every
+                        self._draw()
+                    if self._feed.join(max(0.0, min(_STEP, end - now))):
+                        break
+            finally:
+                self._feed.stop()
+                self._feed.join()
         finally:
-            self._feed.stop()
-            self._feed.join()
+            self._say_all()
         self._draw(final=True)
+
+    def _say_all(self) -> None:
+        while self._lines:
+            self._show.say(self._lines.popleft())
 
     def _draw(self, *, final: bool = False) -> None:
         stats = self._feed.stats()
@@ -117,11 +129,14 @@ class _Watch:
         self._state = f"disconnected: {reason}"
 
     def _gap(self, gap: Gap) -> None:
-        self._show.say(f"gap of {(gap.end - gap.start) / 1e9:.1f} s: {gap.reason}")
+        self._note(f"gap of {(gap.end - gap.start) / 1e9:.1f} s: {gap.reason}")
 
     def _text(self, text: str) -> None:
         if not text.startswith("-1#"):
-            self._show.say(f"the server says: {clip(redact(text), _SHOWN)}")
+            self._note(f"the server says: {clip(redact(text), _SHOWN)}")
 
     def _error(self, error: Exception, where: str) -> None:
-        self._show.say(f"{where}: {explained(error) if isinstance(error, JvqError) else redact(repr(error))}")
+        self._note(f"{where}: {explained(error) if isinstance(error, JvqError) else redact(repr(error))}")
+
+    def _note(self, line: str) -> None:
+        self._lines.append(f"{time.strftime('%H:%M:%S')} {line}")
