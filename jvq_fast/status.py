@@ -210,12 +210,21 @@ def _why_not(path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return f"no feed is running at {path}: there is no such socket. A feed has one with status=True or status=PATH"
     if isinstance(error, ConnectionRefusedError):
+        if not _is_socket(path):
+            return f"{path} is no socket: name that of a feed, which has one with status=True or status=PATH"
         return f"no feed is running at {path}: the process that made the socket is gone"
     if isinstance(error, PermissionError):
         return f"no permission for {path}: a status socket is its owner's alone. Ask as the user who runs the feed"
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return f"the feed at {path} hung up: it is ending, or it takes this for another user's process"
     return f"{path} can't be read: {error.strerror or error}"
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(Path(path).stat().st_mode)
+    except OSError:
+        return True  # it has gone meanwhile
 
 
 def _require_unix_sockets() -> None:

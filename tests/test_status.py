@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -511,6 +512,37 @@ def test_watching_repeats_until_it_is_interrupted(place):
             for _ in range(3):
                 assert json.loads(command.wait_line(lambda line: True))["records"] == COUNTERS["records"]
             command.interrupt()
+            assert command.end() == 0
+            assert command.errors() == ""
+
+
+def test_what_is_watched_into_a_file_has_its_time_above_each_block(place):
+    with StatusSocket(True, counters) as served:
+        with Command("status", str(served.path), "--watch", "0.1") as command:
+            for _ in range(3):
+                line = command.wait_line(lambda line: re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", line) is not None)
+                assert abs(time.mktime(time.strptime(line, "%Y-%m-%d %H:%M:%S")) - time.time()) < 60
+                assert command.wait_line(lambda line: True).startswith("feed ")
+            command.interrupt()
+            assert command.end() == 0
+
+
+def test_a_file_that_is_no_socket_is_called_that(place, tmp_path, capsys):
+    path = tmp_path / "today.jvq"
+    path.write_bytes(b"")
+    assert main(["status", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert f"{path} is no socket" in said
+    assert "is gone" not in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_watching_ends_by_a_signal_as_by_ctrl_c(place, number):
+    with StatusSocket(True, counters) as served:
+        with Command("status", str(served.path), "--watch", "60") as command:
+            command.wait_line(lambda line: line.startswith("feed "))
+            command.interrupt(number)
             assert command.end() == 0
             assert command.errors() == ""
 

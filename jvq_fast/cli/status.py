@@ -74,8 +74,9 @@ def run(options: argparse.Namespace) -> int:
         return _once(options)
     with Interrupt() as interrupt:
         while True:
-            if sys.stdout.isatty() and not options.json:
-                print(_CLEAR, end="")
+            if not options.json:
+                live = sys.stdout.isatty()
+                print(_CLEAR if live else f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n", end="")
             answered = _once(options)
             sys.stdout.flush()
             if answered and options.path:
