@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import io
 import math
 import re
@@ -237,12 +238,25 @@ def test_a_subcommand_without_what_it_needs_says_so_in_one_line(capsys):
     assert "jvq-fast watch --help" in said
 
 
+@pytest.mark.parametrize("command", [["demo", "--seconds"], ["status", "--watch"]], ids=" ".join)
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
-def test_a_time_that_is_none_is_refused(seconds, capsys):
+def test_a_time_that_is_none_is_refused_with_what_would_do(command, seconds, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["demo", "--seconds", seconds])
+        main([*command, seconds])
     assert ended.value.code == 2
-    assert "--seconds" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert command[1] in said
+    assert f"'{seconds}'" in said
+    assert "must be a number above 0" in said
+
+
+def test_an_error_that_is_not_of_the_output_is_not_called_that(monkeypatch):
+    def fail(options):
+        raise FileNotFoundError(errno.ENOENT, "none", "a file")
+
+    monkeypatch.setattr("jvq_fast.cli.replay.run", fail)
+    with pytest.raises(FileNotFoundError):
+        main(["replay", "any"])
 
 
 @pytest.mark.parametrize("how", [["--server", "ws://127.0.0.1:9"], ["--allocation", "http://127.0.0.1:9"]])

@@ -13,13 +13,13 @@ __all__ = ["add_seconds", "add_trading_day", "make_feed", "seconds", "subscribed
 
 def seconds(text: str) -> float:
     """A time in seconds above 0, as the type of an option."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not (value > 0 and math.isfinite(value)):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds: it must be a number above 0")
     return value
-
-
-seconds.__name__ = "time in seconds"
 
 
 def add_seconds(parser: argparse.ArgumentParser) -> None:
