@@ -18,6 +18,8 @@ from jvq_fast.cli.lag import ArrivalLag, SendLag
 from jvq_fast.cli.table import HEADER, Row, Table, cells
 from jvq_fast.plural import plural
 from jvq_fast.redact import Secret
+from jvq_fast.sim.settings import Settings
+from simulator import Simulator
 from wire import deflate as deflated
 
 CANARY = "c0ffee00c0ffee00c0ffee00c0ffee00"
@@ -192,6 +194,8 @@ def test_a_token_in_the_wrong_place_is_not_repeated(monkeypatch, capsys, argumen
         ("--from", "25:00", "such as 09:15"),
         ("--from", "09:3x", "such as 09:15"),
         ("--day", "tomorrow", "such as 2026-11-23"),
+        ("--day", "2026-11-22", "the next on which they open is 2026-11-23"),
+        ("--day", "2026-10-01", "the next on which they open is 2026-10-08"),
         ("--speed", "fast", "or max"),
         ("--speed", "nan", "from 0 to 1,000,000"),
         ("--port", "70000", "1 to 65535"),
@@ -219,6 +223,26 @@ def test_a_switch_of_the_simulator_that_makes_no_sense_is_one_line_that_says_wha
     assert option in said or option == "--fault"
     assert value.partition(":")[2].partition("=")[0] in said
     assert says in said
+
+
+@pytest.mark.parametrize("known", ["two words", "tökèn", f"{CANARY}, {CANARY}"])
+def test_a_token_that_no_client_can_have_is_refused_and_not_shown(capsys, known):
+    assert main(["sim", "--tokens", known]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "--tokens" in said
+    assert "none that a client can have" in said
+    assert known not in said
+    assert CANARY not in said
+
+
+def test_tokens_that_clients_accept_are_known_to_the_simulator():
+    assert Settings(tokens=f"abc,{CANARY}").tokens == f"abc,{CANARY}"
+
+
+def test_a_closed_day_is_lived_through_with_calendar():
+    with Simulator("--day", "2026-11-22", "--calendar") as sim:
+        assert sim.trading_day == "2026-11-22"
 
 
 def test_a_port_that_is_taken_is_named(capsys):

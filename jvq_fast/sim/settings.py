@@ -5,6 +5,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from jvq_fast.market_rules import is_trading_day, next_trading_day
+from jvq_fast.redact import Secret
 from jvq_fast.sim.fault_kinds import parse
 from jvq_fast.sim.listing import CODE
 
@@ -37,7 +39,7 @@ class Settings:
     speed: float = _switch(1.0, "market seconds per second; 0 or 'max' for as fast as the readers take it")
     start: str = _switch("", "time at which every day starts; by default 09:30, or where a replay begins")
     day: dt.date | None = _switch(  # noqa: RUF009
-        None, "the first trading day; by default today or the next one"
+        None, "the first trading day; by default today or the next one; with --calendar any day"
     )
     calendar: bool = _switch(False, "live through lunch, nights and holidays instead of skipping them")
     hold: bool = _switch(False, "the market waits for POST /go instead of the first subscription")
@@ -106,5 +108,13 @@ class Settings:
             for code in filter(None, getattr(self, name).split(",")):
                 if not CODE.fullmatch(code):
                     raise ValueError(f"--{name.replace('_', '-')}: {code!r} is no code, such as 600519")
+        if self.day is not None and not (self.calendar or self.replay or is_trading_day(self.day)):
+            raise ValueError(
+                f"--day {self.day}: the exchanges are closed on that day; the next on which they open is "
+                f"{next_trading_day(self.day)}"
+            )
+        for token in filter(None, self.tokens.split(",")):
+            if isinstance(Secret.read(token), Exception):
+                raise ValueError("--tokens: one of them is none that a client can have: it should be 32 hex digits")
         for text in self.fault:
             parse(text)
