@@ -13,7 +13,8 @@ import jvq_fast as jvq
 
 sim: dict[str, str] = json.loads(input()) if Path("/dev/stdin").is_fifo() else {}
 token = "0" * 32 if sim else os.environ["JVQ_FAST_TOKEN"]
-feed = jvq.Feed(token, ["lv2_600519", "lv2_000001"], allocation=sim.get("http"), trading_day=sim.get("trading_day"))
+feed = jvq.Feed(token, ["lv2_600519", "lv2_000001"], allocation=sim.get("http"), trading_day=sim.get("trading_day"),
+                clock="always" if sim else "exchange")  # fmt: skip
 position = {"600519": "flat", "000001": "flat"}
 
 
@@ -21,11 +22,10 @@ position = {"600519": "flat", "000001": "flat"}
 def judge(_records: int) -> None:
     for code, held in position.items():
         prices = feed.history(code, "trades").last(200)["price"]
-        if len(prices) == 200:
-            wanted = "long" if prices[-20:].mean() > prices.mean() else "flat"
-            if wanted != held:
-                position[code] = wanted
-                print(f"{code} {wanted:4} at {prices[-1]:.2f}", flush=True)
+        wanted = "long" if len(prices) == 200 and prices[-20:].mean() > prices.mean() else "flat"
+        if wanted != held:
+            position[code] = wanted
+            print(f"{code} {wanted:4} at {prices[-1]:.2f}", flush=True)
 
 
 with contextlib.suppress(KeyboardInterrupt):

@@ -14,7 +14,9 @@ import jvq_fast as jvq
 sim: dict[str, str] = json.loads(input()) if Path("/dev/stdin").is_fifo() else {}
 token = "0" * 32 if sim else os.environ["JVQ_FAST_TOKEN"]
 names = ["lv2_600519", "lv2_000001"]
-feed = jvq.Feed(token, names, allocation=sim.get("http"), trading_day=sim.get("trading_day"))
+feed = jvq.Feed(
+    token, names, allocation=sim.get("http"), trading_day=sim.get("trading_day"), clock="always" if sim else "exchange"
+)
 
 with contextlib.suppress(KeyboardInterrupt), feed:
     cursor = 0

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import runpy
 import signal
 import tokenize
 
@@ -63,6 +64,24 @@ def test_an_example_runs_with_a_token_as_on_the_vendors_feed(root, sim, name):
         command.interrupt(signal.SIGINT)
         assert command.end() == 0
         assert command.errors() == ""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("simulated", [True, False])
+def test_an_example_takes_the_clock_of_its_market(root, monkeypatch, name, simulated):
+    class MadeError(Exception):
+        pass
+
+    def made(*_, **settings):
+        raise MadeError(settings["clock"])
+
+    ready = '{"http": "http://127.0.0.1:9", "trading_day": "2026-11-23"}'
+    monkeypatch.setattr("jvq_fast.Feed", made)
+    monkeypatch.setattr("pathlib.Path.is_fifo", lambda path: simulated)
+    monkeypatch.setattr("sys.stdin", io.StringIO(ready))
+    monkeypatch.setenv("JVQ_FAST_TOKEN", TOKEN)
+    with pytest.raises(MadeError, match="always" if simulated else "exchange"):
+        runpy.run_path(str(root / "examples" / f"{name}.py"))
 
 
 def test_the_strategy_has_twenty_lines(root):
