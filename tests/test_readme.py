@@ -113,6 +113,8 @@ def test_a_piece_runs_with_the_feed_of_the_first_program(english, surroundings, 
     assert seen == []
     assert feed.stats()["callback_errors"] == 0
     assert feed.trades.head > 0
+    if "recorder" in piece:
+        assert there["decoder"].stats()["records"] > there["decoder"].stats()["stale"] == 0
 
 
 # --- commands
@@ -139,6 +141,19 @@ def test_the_commands_exist(root, readme):
             elif words[0] == "python":
                 assert (root / words[1]).is_file(), line
     assert {"make", "jvq-fast"} <= set(seen)
+
+
+def test_what_is_recorded_is_replayed_with_the_same_day_and_clock(english):
+    parsed = [
+        cli._parser().parse_args(shlex.split(line)[1:])
+        for shell in blocks(english, "sh")
+        for line in shell.splitlines()
+        if re.match(r"jvq-fast (watch .*--capture|replay) ", line)
+    ]
+    recorded, replayed = parsed
+    assert (recorded.command, replayed.command) == ("watch", "replay")
+    assert recorded.capture == replayed.file
+    assert (recorded.trading_day, recorded.clock) == (replayed.trading_day, replayed.clock)
 
 
 def test_the_two_commands_come_first(english):
