@@ -423,6 +423,18 @@ def test_a_flood_is_looked_at_up_to_a_limit(monkeypatch):
     assert found.looked_at + found.passed_over == 100
 
 
+def test_the_report_says_of_how_many_messages_the_blocks_were_counted(monkeypatch):
+    monkeypatch.setattr(evidence, "MAX_WALKED", 20_000)
+    with Simulator(*SPEED) as sim:
+        walked = examine(sim)
+    made = report.make(walked)
+    detected = made.facts["detected"]
+    counted = detected["messages_whose_blocks_were_counted"]
+    assert 0 < counted < detected["messages_looked_at"]
+    assert counted <= sum(detected["deflate_blocks"].values())
+    assert f"  messages whose blocks were counted: {counted:,}" in made.text.splitlines()
+
+
 def test_a_bomb_is_not_inflated():
     packer = zlib.compressobj(9, wbits=-15)
     payload = packer.compress(bytes(9 << 20)) + packer.flush()
@@ -779,6 +791,61 @@ def test_a_stale_first_push_is_seen(monkeypatch):
         assert judged(walked)["stale-first-push"] == judgement
 
 
+def passing(seconds, gap, trading=1):
+    """Records that are all so old, at noon; the second `gap` seconds later and stamped `trading` seconds later."""
+    at = dt.datetime(2026, 11, 23, 12, 0, 0, 0, CHINA)
+    messages = []
+    for step in (0, 1):
+        stamp = at + dt.timedelta(seconds=step * trading - seconds)
+        recv = int((at + dt.timedelta(seconds=step * gap)).timestamp() * 1e9)
+        messages.append(Message(recv, True, deflate(f"lv2_600519={stamp:%H:%M:%S}.000,{step},1.00,100")))
+    return look(messages, 0, real_time=True).clocks_apart
+
+
+def test_clocks_are_apart_where_all_that_goes_on_is_old_or_new():
+    assert passing(5313, 2) == pytest.approx(5313)
+    assert passing(-5313, 2, 2) == pytest.approx(-5313)
+    assert passing(70, 2) == pytest.approx(70)
+    assert passing(50, 2) is None
+    assert passing(-50, 2) is None
+    # One push of several records, and a code that does not trade and is pushed once more.
+    assert passing(5313, 0) is None
+    assert passing(5313, 2, 0) is None
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(5313, "89 min older"), (-5313, "89 min newer"), (2, "")])
+def test_data_that_is_all_as_old_is_remarked_upon_and_no_stale_push(monkeypatch, seconds, said):
+    monkeypatch.setattr(walking, "hours", lambda now, real_time: Hours(True, "a test"))
+
+    def script(peer):
+        peer.accept()
+        peer.text()
+        for _ in range(8):
+            now = dt.datetime.now(CHINA) - dt.timedelta(seconds=seconds)
+            peer.send(binary("lv1_600519=" + ",".join([f"{now:%H:%M:%S}", "x", *["1.00"] * 24])))
+            time.sleep(0.2)
+        peer.until_closed()
+
+    with ScriptServer(script) as server:
+        settings = {**QUICK, "seconds": 2.0, "subscriptions": ("lv1_600519",)}
+        walked = examine(server=parse_server(server.ws), **settings, clock="exchange")
+    made = report.make(walked)
+    assert outcomes(walked)["data"] == "ok"
+    clock = made.facts["detected"]["clock"]["least_seconds_from_stamp_to_arrival"]
+    assert clock == pytest.approx(seconds, abs=2)
+    if not said:
+        assert "clock" not in outcomes(walked)
+        assert judged(walked)["stale-first-push"] == "refuted"
+        return
+    assert step(walked, "clock").outcome == "remark"
+    assert step(walked, "clock").found == f"all data is {said} than this machine's clock"
+    assert "--clock always" in step(walked, "clock").todo
+    assert judged(walked)["stale-first-push"] == "open"
+    assert said in evidence_of(walked, "stale-first-push")
+    assert made.text.splitlines()[-1].startswith("All that is needed works; see the remarks on ")
+    assert "clock" in made.text.splitlines()[-1]
+
+
 # --- blocks
 
 
@@ -902,8 +969,13 @@ def test_ctrl_c_ends_it_with_the_report_and_says_so(tmp_path, output, number):
     assert last.endswith(f"written to {folder}" if output else "written nowhere")
     assert any(line.startswith("  ok       decoding") for line in command.lines)
     assert any(line.startswith("INTERRUPTED") for line in command.lines)
+    assert any(re.match(r"  ok       data: .*; interrupted after [\d.]+ of 600 s$", line) for line in command.lines)
+    assert "What was finished works; not finished: data" in command.lines
+    assert not any("All that is needed works" in line for line in command.lines)
     if output:
-        assert json.loads((folder / "doctor.json").read_text())["interrupted"] is True
+        facts = json.loads((folder / "doctor.json").read_text())
+        assert facts["interrupted"] is True
+        assert facts["unfinished"] == ["data"]
         assert "INTERRUPTED" in (folder / "doctor.txt").read_text()
 
 
@@ -916,6 +988,7 @@ def test_ctrl_c_does_not_wait_for_an_allocation_that_hangs():
                 command.interrupt()
                 assert command.end() == 130, command.errors()
     assert any("interrupted before there was a reply" in line for line in command.lines)
+    assert "What was finished works; not finished: allocation, commands, ping, data" in command.lines
 
 
 def test_a_second_ctrl_c_ends_it_at_once_and_leaves_no_file(tmp_path, monkeypatch, capsys):

@@ -27,6 +27,8 @@ _MAX_CODES = 4096
 _MAX_RECORDS = 1 << 16
 _RECORD = 32  # what looking at a record costs beside its bytes, in bytes
 _STALE = 600.0
+APART = 60.0
+_NEXT = 1_000_000_000  # ns after the first push: what has a later time than all before is none of it
 _FIELDS = {"lv1": 26, "lv2": 4, "lv10": 46}
 _TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d{0,9}))?", re.ASCII)
 _NUMBER = re.compile(r"-?\d+(?:\.\d*)?", re.ASCII)
@@ -101,6 +103,16 @@ class Evidence:
     duplicates: int = 0
     first_pushes: dict[str, FirstPush] = field(default_factory=dict)
     least_age: float | None = None
+    # Of all records, the age that is nearest to none; and whether the times of a subscription went on.
+    nearest_age: float | None = None
+    is_moving: bool = False
+
+    @property
+    def clocks_apart(self) -> float | None:
+        """Seconds by which all that came is older than this machine's clock says, negative where it is newer; None
+        where that is about none, or can't be told: what stands still may be a code that does not trade."""
+        age = self.nearest_age
+        return age if age is not None and self.is_moving and abs(age) >= APART else None
 
 
 def look(messages: Sequence[Message], asked_ns: int, *, real_time: bool) -> Evidence:
@@ -119,6 +131,7 @@ class _Reader:
         self._last: dict[tuple[str, str], str] = {}
         self._seen: set[tuple[str, str]] = set()
         self._bonds: list[tuple[str, float, float, float]] = []
+        self._newest: dict[str, tuple[int, str]] = {}  # by subscription: its first arrival, its latest time
 
     def read(self, messages: Sequence[Message]) -> Evidence:
         found = self._found
@@ -281,8 +294,18 @@ class _Reader:
             age = _age(recv, match)
             if abs(age) < _STALE and (found.least_age is None or age < found.least_age):
                 found.least_age = age
+            if found.nearest_age is None or abs(age) < abs(found.nearest_age):
+                found.nearest_age = age
+            self._move(subscription, text, recv)
         if subscription not in found.first_pushes and len(found.first_pushes) < _MAX_CODES:
             found.first_pushes[redact(subscription)] = FirstPush((recv - self._asked_ns) / 1e9, age)
+
+    def _move(self, subscription: str, text: str, recv: int) -> None:
+        first, latest = self._newest.get(subscription, (recv, ""))
+        if latest and text > latest and recv >= first + _NEXT:
+            self._found.is_moving = True
+        if len(self._newest) < _MAX_CODES or subscription in self._newest:
+            self._newest[subscription] = first, max(latest, text)
 
     def _units(self) -> None:
         found = self._found

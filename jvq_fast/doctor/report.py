@@ -131,6 +131,7 @@ def _facts(walk: Walk) -> dict[str, Any]:
         "report": VERSION,
         "ok": walk.ok,
         "interrupted": walk.interrupted,
+        "unfinished": walk.unfinished if walk.interrupted else [],
         "at": dt.datetime.fromtimestamp(walk.started_ns / 1e9, CHINA).isoformat(timespec="seconds"),
         "hours": walk.hours.text,
         "asked": {
@@ -207,6 +208,7 @@ def _detected(walk: Walk) -> dict[str, Any]:
         "rows_per_message": found.rows.summary(),
         "records_per_row": found.records.summary(),
         "containers": dict(found.containers),
+        "messages_whose_blocks_were_counted": found.streams_walked,
         "deflate_blocks": dict(found.blocks),
         "endings": dict(found.endings),
         "names": found.names,
@@ -260,8 +262,9 @@ def _clock(walk: Walk, found: Evidence) -> dict[str, Any]:
                 continue
             ahead = round(asked_ns / 1e9 + reply.seconds / 2 - stamp - 0.5, 1)
             break
+    least = found.least_age if found.clocks_apart is None else found.clocks_apart
     return {
-        "least_seconds_from_stamp_to_arrival": None if found.least_age is None else round(found.least_age, 3),
+        "least_seconds_from_stamp_to_arrival": None if least is None else round(least, 3),
         "seconds_ahead_of_allocation_service": ahead,
     }
 
@@ -320,7 +323,13 @@ def _end(facts: dict[str, Any]) -> str:
     if failed:
         return f"NOT WELL: {', '.join(failed)}"
     unjudged = [step["name"] for step in facts["steps"] if step["outcome"] == "open"]
-    return f"What could be tried works; not judged: {', '.join(unjudged)}" if unjudged else "All that is needed works"
+    if facts["unfinished"]:
+        names = dict.fromkeys((*unjudged, *facts["unfinished"]))
+        return f"What was finished works; not finished: {', '.join(names)}"
+    if unjudged:
+        return f"What could be tried works; not judged: {', '.join(unjudged)}"
+    remarks = [step["name"] for step in facts["steps"] if step["outcome"] == "remark"]
+    return "All that is needed works" + (f"; see the remarks on {', '.join(remarks)}" if remarks else "")
 
 
 def _flat(value: object) -> str:

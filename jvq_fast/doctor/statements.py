@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jvq_fast.allocation import Reply, judge
-from jvq_fast.doctor.walk import LIMIT_TEXT, Command, Walk
+from jvq_fast.doctor.walk import LIMIT_TEXT, Command, Walk, apart
 from jvq_fast.errors import AllocationRefusedError, HandshakeError
 from jvq_fast.plural import plural
 from jvq_fast.redact import redact
@@ -277,6 +277,10 @@ def _stale_push(walk: Walk) -> Finding:
     ]
     if not ages:
         return _open("no snapshot arrived whose age could be told")
+    if walk.evidence.clocks_apart is not None:
+        return _open(
+            f"all data, not the first alone, was {apart(walk.evidence.clocks_apart)} than this machine's clock"
+        )
     name, oldest = max(ages, key=lambda each: abs(each[1]))
     if not walk.hours.data_expected:
         return _open(f"the oldest, {name}, was {oldest:.0f} s old, and the market does not trade")

@@ -108,6 +108,7 @@ class Walk:
     ended: str = ""
     died: bool = False  # it stayed open, and not even what is always answered was answered
     interrupted: bool = False  # nothing more was waited for from some point on
+    unfinished: list[str] = field(default_factory=lambda: ["commands", "ping", "data"])  # steps, by their names
     listened: float = 0.0
     entries: list[tuple[int, Message]] = field(default_factory=list, repr=False)
     evidence: Evidence = field(default_factory=Evidence)
@@ -427,8 +428,10 @@ class _Walker:
         if not self._is_cancelled():
             self._say("trying the commands")
             await self._try_commands()
+        self._finish("commands")
         if not self._is_cancelled():
             await self._try_ping()
+        self._finish("ping")
         if self._is_cancelled():
             return
         seconds = self._plan.seconds
@@ -436,7 +439,12 @@ class _Walker:
         begin = time.monotonic()
         await self._wait(seconds, until=lambda: False)
         self.walk.listened = time.monotonic() - begin
+        self._finish("data")
         await self._ask_the_silent()
+
+    def _finish(self, name: str) -> None:
+        if not self._is_cancelled():
+            self.walk.unfinished.remove(name)
 
     async def _ask_the_silent(self) -> None:
         """Ask a server of which nothing comes any more for something, so that its death is told from silence."""
@@ -641,6 +649,7 @@ class _Walker:
             self._note("data", "skipped", "nothing was subscribed to")
             return
         self._judge_arrival()
+        self._judge_clock()
         self._judge_decoding()
 
     def _unanswered(self) -> list[str]:
@@ -668,6 +677,8 @@ class _Walker:
         if walk.last_record_ns:
             whole = walk.over_ns - walk.opened_ns
             counts += f"; the last of them {_seconds(silence)} before the end of {_seconds(whole)}"
+        if walk.interrupted and "data" in walk.unfinished:
+            counts += f"; interrupted after {walk.listened:.1f} of {self._plan.seconds:g} s"
         is_over = walk.died or bool(walk.ended)
         limit = min(_SILENCE, max(_LEAST_SILENCE, self._plan.seconds / 2)) * 1e9
         is_silent = bool(walk.last_record_ns) and not is_over and silence >= max(limit, 3 * self._longest_pause)
@@ -694,7 +705,7 @@ class _Walker:
             self._note("data", "ok", f"records: {counts}")
         elif walk.interrupted:
             self._note(
-                "data", "open", f"records: {counts}; interrupted",
+                "data", "open", f"records: {counts}",
                 "it was not waited for what had not come yet", "run it again, to its end",
             )  # fmt: skip
         elif not walk.hours.data_expected:
@@ -717,6 +728,18 @@ class _Walker:
                 "account may not have that level",
                 "try other codes, or listen longer with --seconds; look at the replies and at the account's plan",
             )  # fmt: skip
+
+    def _judge_clock(self) -> None:
+        seconds = self.walk.evidence.clocks_apart
+        if seconds is None:
+            return
+        by_server = "the server lags far behind" if seconds > 0 else "the server is ahead of its time"
+        self._note(
+            "clock", "remark", f"all data is {apart(seconds)} than this machine's clock",
+            f"this machine's clock is wrong, or {by_server}, or it is a simulator or a replay, which keeps a time of "
+            "its own; a feed may flag all of it STALE, and none of these ages says anything",
+            "for a simulator or a replay pass --clock always; else set the clock (see `timedatectl`), or allocate anew",
+        )  # fmt: skip
 
     def _is_missed(self, silence: int, levels: list[str]) -> bool:
         """Whether so long a silence is no quiet stock's."""
@@ -766,6 +789,12 @@ class _Walker:
             "the wire differs from what is known; what could not be read is lost to a feed, which counts it",
             "attach the report and the capture to a bug report",
         )  # fmt: skip
+
+
+def apart(seconds: float) -> str:
+    """How much older or newer, in words; negative seconds are newer."""
+    size = f"{abs(seconds) / 60:.0f} min" if abs(seconds) >= 600 else f"{abs(seconds):.0f} s"
+    return f"{size} {'older' if seconds > 0 else 'newer'}"
 
 
 def _seconds(ns: int) -> str:
