@@ -820,14 +820,14 @@ def test_data_that_is_all_as_old_is_remarked_upon_and_no_stale_push(monkeypatch,
     def script(peer):
         peer.accept()
         peer.text()
-        for _ in range(8):
+        for _ in range(12):  # a second and more beyond the first: the stamps are whole seconds
             now = dt.datetime.now(CHINA) - dt.timedelta(seconds=seconds)
             peer.send(binary("lv1_600519=" + ",".join([f"{now:%H:%M:%S}", "x", *["1.00"] * 24])))
             time.sleep(0.2)
         peer.until_closed()
 
     with ScriptServer(script) as server:
-        settings = {**QUICK, "seconds": 2.0, "subscriptions": ("lv1_600519",)}
+        settings = {**QUICK, "seconds": 3.0, "subscriptions": ("lv1_600519",)}
         walked = examine(server=parse_server(server.ws), **settings, clock="exchange")
     made = report.make(walked)
     assert outcomes(walked)["data"] == "ok"
