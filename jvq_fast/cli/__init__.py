@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal in GBK knows no µ
+    # What a feed logs, the commands show or leave out in their own way.
+    logging.getLogger("jvq_fast").addHandler(logging.NullHandler())
     options = _parser().parse_args(arguments)
     try:
         status = _run(options)

@@ -14,9 +14,10 @@ from jvq_fast.cli.screen import Screen, screen
 from jvq_fast.cli.table import Table
 from jvq_fast.cli.text import clip
 from jvq_fast.errors import JvqError
-from jvq_fast.events import Gap
+from jvq_fast.events import Gap, Lag
 from jvq_fast.feed import Feed
 from jvq_fast.redact import redact
+from jvq_fast.rules import is_refusal
 
 __all__ = ["add_arguments", "run"]
 
@@ -78,6 +79,7 @@ class _Watch:
         feed.on_connect(self._connected)
         feed.on_disconnect(self._disconnected)
         feed.on_gap(self._gap)
+        feed.on_lag(self._lags)
         feed.on_text(self._text)
         feed.on_error(self._error)
 
@@ -127,12 +129,17 @@ class _Watch:
 
     def _disconnected(self, reason: str) -> None:
         self._state = f"disconnected: {reason}"
+        if reason != "stopped":
+            self._note(self._state)
 
     def _gap(self, gap: Gap) -> None:
         self._note(f"gap of {(gap.end - gap.start) / 1e9:.1f} s: {gap.reason}")
 
+    def _lags(self, lag: Lag) -> None:
+        self._note(f"lag, {lag.fault}: {lag.detail}")
+
     def _text(self, text: str) -> None:
-        if not text.startswith("-1#"):
+        if not is_refusal(text):
             self._note(f"the server says: {clip(redact(text), _SHOWN)}")
 
     def _error(self, error: Exception, where: str) -> None:

@@ -33,8 +33,8 @@ NO_GOOD = (
     *("unauthorised", "unauthorized", "revoked"),
 )
 LATER = (
-    *("频繁", "稍后", "繁忙", "超时", "later", "again", "busy"),
-    *("timeout", "timed out", "unavailable", "temporar"),
+    *("频繁", "稍后", "稍候", "重试", "繁忙", "超时", "维护", "服务器", "数据库", "连接失败"),
+    *("later", "again", "retry", "busy", "timeout", "timed out", "unavailable", "temporar", "maintenance"),
 )
 # Letters beyond ASCII that case-blind comparison takes for ASCII ones.
 FOLD = str.maketrans("\u017f\u212a\u0130\u0131", "skii")
@@ -62,7 +62,14 @@ def expected(text: str) -> Notice | None:
             line = low[at + 3 :].partition("\n")[0]
             if any(0 <= line.find(word) <= 12 for word in ("上限", "超", "满")):
                 return Notice.LIMIT
+    if any(word in low for word in LATER):
+        return Notice.LATER
     return Notice.TOKEN if is_about_token(text) else Notice.OTHER
+
+
+def has_negative_code(text: str) -> bool:
+    code, sign, _ = text.partition("#")
+    return bool(sign) and code[:1] == "-" and 1 <= len(code[1:]) <= 9 and set(code[1:]) <= set("0123456789")
 
 
 class Reply:
@@ -115,9 +122,9 @@ def check(data: bytes) -> None:
     assert classify(text) is notice, (classify(text), notice)
     reply = SUPERVISED.text(text)
     assert SUPERVISED.texts == [text]
-    assert SUPERVISED.it.counters["server_errors"] == len(SUPERVISED.errors) == (notice is not None)
+    assert SUPERVISED.it.counters["server_errors"] == len(SUPERVISED.errors) == has_negative_code(text)
     clean = blotted(text)
-    if notice is None:
+    if not has_negative_code(text):
         assert reply.result == text
     else:
         error = reply.result
@@ -138,7 +145,22 @@ def plant() -> None:
 WORDS = tuple(
     word.encode()
     for word in (
-        *("-1#", "0#", "#", "-1", "\n", " ", "账户连接数已达并发上限", "连接数", "上限", "超", "满", "x" * 12),
+        *(
+            "-1#",
+            "0#",
+            "-2#",
+            "#",
+            "-",
+            "-1",
+            "\n",
+            " ",
+            "账户连接数已达并发上限",
+            "连接数",
+            "上限",
+            "超",
+            "满",
+            "x" * 12,
+        ),
         *(*LIMITS, *ABOUT_TOKEN, *NO_GOOD, *LATER, *forms(), "TO\u212aEN", "M\u0130SS\u0131NG"),
         *("\\", "%", "%25", "ß", "😀", "\0"),
     )
@@ -146,7 +168,10 @@ WORDS = tuple(
 
 
 def seeds() -> list[bytes]:
-    words = [word.encode() for word in ("-1#token无效", "-1#账户连接数已达并发上限", "0#ok", "", "-1#", "lv1_600519")]
+    words = [
+        word.encode()
+        for word in ("-1#token无效", "-1#账户连接数已达并发上限", "0#ok", "", "-1#", "-12#x", "lv1_600519")
+    ]
     return words + [b"-1#" + form.encode() for form in forms()]
 
 
