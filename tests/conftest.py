@@ -6,6 +6,7 @@ the same share in every run with the same ``--share-seed``.
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -42,6 +43,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            # As in a background job, or under nohup. Children inherit what is ignored, and not what is handled.
+            signal.signal(number, lambda *_: None)
     chosen = os.environ.get("JVQ_FAST_HYPOTHESIS") or ("long" if config.getoption("--long") else "share")
     hypothesis.settings.load_profile(chosen)
 

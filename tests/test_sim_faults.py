@@ -502,7 +502,7 @@ def test_a_cut_at_a_chosen_byte(sim: Simulator) -> None:
 def test_every_byte_in_a_write_of_its_own(sim: Simulator) -> None:
     with Wire(sim, "lv1_600519") as wire:
         wire.until(lambda first, payload: first == 0x82)
-        sim.fault("split", count=2, pause=0.002)
+        sim.fault("split", count=2, pause=0.01)
         wire.reads.clear()
         for _ in range(2):
             wire.until(lambda first, payload: first == 0x82)

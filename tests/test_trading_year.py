@@ -172,7 +172,7 @@ def days(long: bool) -> list[int]:
 
 def until(loop: VirtualLoop, moment: float) -> Any:
     # A year may take longer than a test may, but no day of it.
-    faulthandler.dump_traceback_later(300, exit=True)
+    faulthandler.dump_traceback_later(300, file=2, exit=True)
     return asyncio.sleep(moment - loop.now)
 
 
