@@ -168,8 +168,8 @@ def test_a_socket_that_fills_up_behind_a_slow_handler_is_told() -> None:
 
         lags = run(feed, lambda lags: any("wait in the socket" in lag.detail for lag in lags))
     assert max(backlogs) > 1 << 20
-    told = next(lag for lag in lags if "wait in the socket" in lag.detail)
-    assert told.fault == "callback"
+    # Where decoding all that waited takes long too, as in a slow build, that is told besides.
+    assert "callback" in {lag.fault for lag in lags if "wait in the socket" in lag.detail}
 
 
 def test_a_handler_that_hangs_is_seen_while_it_hangs() -> None:
