@@ -64,6 +64,20 @@ class Echo(WSListener):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
+    @property
+    def owner(self) -> Any:
+        return self.inner.owner
+
+    @owner.setter
+    def owner(self, owner: Any) -> None:
+        self.inner.owner = owner
+
+    def pause_writing(self) -> None:
+        self.inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.inner.resume_writing()
+
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.inner.on_ws_connected(transport)
 
