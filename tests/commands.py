@@ -13,7 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("JVQ_FAST_TOKEN")}
+# LINES and COLUMNS would be taken for the size of a terminal that a test made; xdist sets them.
+_OTHERS = ("JVQ_FAST_TOKEN", "LINES", "COLUMNS")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(_OTHERS)}
 
 
 class Command:

@@ -196,7 +196,7 @@ def test_with_a_terminal_the_table_is_live_and_fits(seed):
 
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 84, 0, 0))
-    with Command("demo", "--seconds", "4", "--seed", seed, stdout=follower, TERM="xterm-256color") as command:
+    with Command("demo", "--seconds", "2", "--seed", seed, stdout=follower, TERM="xterm-256color") as command:
         os.close(follower)
         shown = b""
         deadline = time.monotonic() + 40

@@ -192,7 +192,7 @@ def _detected(walk: Walk) -> dict[str, Any]:
     return {
         "opening_milliseconds": _milliseconds(walk.opening_seconds),
         "open_seconds": _since_opening(walk, walk.over_ns),
-        "last_frame_seconds": _since_opening(walk, walk.last_frame_ns),
+        "last_frame_seconds": _since_opening(walk, max(walk.last_frame_ns, walk.last_record_ns)),
         "last_record_seconds": _since_opening(walk, walk.last_record_ns),
         "frames": dict(walk.frames),
         "fragmented_messages": walk.fragments.total(),
