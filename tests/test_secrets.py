@@ -335,7 +335,7 @@ def test_a_proxy_that_refuses_shows_nothing(logs: Everything, monkeypatch: pytes
         monkeypatch.setenv("http_proxy", proxy.http)
         trial = Trial(logs, loop="asyncio")
         assert isinstance(trial.run(), jvq.AllocationError)
-        assert CANARY.encode() in proxy.heads[0] or quote_plus(CANARY).encode() in proxy.heads[0]
+    assert CANARY.encode() in proxy.heads[0] or quote_plus(CANARY).encode() in proxy.heads[0]
     assert trial.clean()
 
 
@@ -347,7 +347,7 @@ def test_a_feed_that_works_shows_nothing(loop: str, logs: Everything) -> None:
             trial = Trial(logs, loop=loop, allocation=service.http)
             trial.feed.on_batch(lambda n: trial.feed.stop())
             assert trial.run() is None
-        assert CANARY.encode() in server.heads[0] or quote_plus(CANARY).encode() in server.heads[0]
+    assert CANARY.encode() in server.heads[0] or quote_plus(CANARY).encode() in server.heads[0]
     assert trial.clean()
     assert any("urllib3" in text for text in logs.texts)
 
