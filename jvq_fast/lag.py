@@ -1,6 +1,7 @@
 """Whose fault a lag is: judged once a second from what a `Meter` measured. No clock, no socket, no loop of its own."""
 
-from collections import deque
+from array import array
+from sys import intern
 from typing import Literal, NamedTuple
 
 from jvq_fast.events import Lag
@@ -13,11 +14,56 @@ _KEPT = 1200
 _FULL = 0.8
 
 
-class _Stretch(NamedTuple):
-    """An interval, with what kept it: handlers, and everything else that is ours."""
+class _Worst(NamedTuple):
+    """The slowest call of an interval."""
 
-    interval: Interval
-    own: float
+    slowest: float
+    slowest_where: str
+    slowest_handler: str
+    slowest_code: str
+
+
+class _Past:
+    """The latest intervals: when they were, what handlers and everything else that is ours took, the slowest call.
+
+    All of its memory is taken at once: a feed that runs for a year has the same from the start.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = array("d", bytes(8 * 5 * _KEPT))
+        self._names = [("", "", "")] * _KEPT
+        self._added = 0
+
+    def add(self, interval: Interval, own: float) -> None:
+        at = self._added % _KEPT
+        slowest = interval.slowest if interval.calls else -1.0
+        self._numbers[5 * at : 5 * at + 5] = array(
+            "d", (interval.start, interval.end, interval.callbacks, own, slowest)
+        )
+        self._names[at] = (interval.slowest_where, intern(interval.slowest_handler), intern(interval.slowest_code))
+        self._added += 1
+
+    def spent(self, start: float, end: float) -> tuple[float, float, _Worst | None]:
+        """Seconds between two times that went into handlers and into what else is ours; the slowest call then.
+
+        Within an interval nothing is known of when, so a part of it gets its share.
+        """
+        handlers = own = 0.0
+        worst, worst_at = -1.0, 0
+        for number in range(self._added - 1, max(0, self._added - _KEPT) - 1, -1):
+            at = number % _KEPT
+            began, ended, callbacks, ours, slowest = self._numbers[5 * at : 5 * at + 5]
+            if ended <= start:
+                break
+            length = ended - began
+            shared = min(end, ended) - max(start, began)
+            if length <= 0 or shared <= 0:
+                continue
+            handlers += callbacks * shared / length
+            own += ours * shared / length
+            if slowest > worst:
+                worst, worst_at = slowest, at
+        return handlers, own, _Worst(worst, *self._names[worst_at]) if worst >= 0 else None
 
 
 class Judge:
@@ -41,7 +87,7 @@ class Judge:
         self._max_network = max_network_lag
         self._max_feed = max_feed_lag
         self._max_callback = max_callback_time
-        self._past: deque[_Stretch] = deque(maxlen=_KEPT)
+        self._past = _Past()
         self._passed: set[str] = set()
 
     def look(self, interval: Interval, *, lateness: float = 0.0, waiting: int = 0, room: int = 0) -> list[Lag]:
@@ -53,8 +99,8 @@ class Judge:
         culprit took in this interval.
         """
         stall = max(0.0, lateness - interval.callbacks - interval.decode)
-        latest = _Stretch(interval, interval.decode + stall)
-        self._past.append(latest)
+        own = interval.decode + stall
+        self._past.add(interval, own)
         is_full = room > 0 and waiting >= _FULL * room
 
         lags = []
@@ -70,7 +116,7 @@ class Judge:
         if is_slow:
             lags.append(Lag("callback", interval.slowest, self._max_callback, _slowest(interval)))
         if self._passes("socket", is_full):
-            self._add_socket(lags, latest)
+            self._add_socket(lags, interval, own)
         if is_full:
             told = f"; {waiting / 1e6:.1f} of {room / 1e6:.1f} MB wait in the socket"
             lags = [Lag(lag.fault, lag.seconds, lag.threshold, lag.detail + told) for lag in lags]
@@ -83,7 +129,7 @@ class Judge:
         return is_above and not was_above
 
     def _network(self, late: float, at: float) -> Lag:
-        handlers, own, worst = self._spent(at - late, at)
+        handlers, own, worst = self._past.spent(at - late, at)
         ours = f"{handlers:.3f} s of that time went into handlers, {own:.3f} s into the feed and its loop"
         fault: Literal["network", "feed", "callback"] = "network"
         if handlers + own > late / 2:
@@ -106,10 +152,9 @@ class Judge:
         detail = f"the event loop was held up for {stall:.3f} s by what is no handler of the feed"
         return Lag("feed", stall, self._max_feed, detail)
 
-    def _add_socket(self, lags: list[Lag], latest: _Stretch) -> None:
+    def _add_socket(self, lags: list[Lag], interval: Interval, own: float) -> None:
         """Blames a full socket, where what is told already does not blame the same one."""
-        interval = latest.interval
-        fault: Literal["feed", "callback"] = "callback" if interval.callbacks > latest.own else "feed"
+        fault: Literal["feed", "callback"] = "callback" if interval.callbacks > own else "feed"
         if any(lag.fault == fault for lag in lags):
             return
         passed = interval.end - interval.start
@@ -117,30 +162,10 @@ class Judge:
             detail = f"handlers took {interval.callbacks:.3f} of {passed:.3f} s: {_slowest(interval)}"
             lags.append(Lag(fault, interval.callbacks, self._max_callback, detail))
         else:
-            detail = f"the feed and its loop took {latest.own:.3f} of {passed:.3f} s"
-            lags.append(Lag(fault, latest.own, self._max_feed, detail))
-
-    def _spent(self, start: float, end: float) -> tuple[float, float, Interval | None]:
-        """Seconds between two times that went into handlers and into what else is ours; the slowest call's interval.
-
-        Within an interval nothing is known of when, so a part of it gets its share.
-        """
-        handlers = own = 0.0
-        worst: Interval | None = None
-        for interval, ours in reversed(self._past):
-            if interval.end <= start:
-                break
-            length = interval.end - interval.start
-            shared = min(end, interval.end) - max(start, interval.start)
-            if length <= 0 or shared <= 0:
-                continue
-            handlers += interval.callbacks * shared / length
-            own += ours * shared / length
-            if interval.calls and (worst is None or interval.slowest > worst.slowest):
-                worst = interval
-        return handlers, own, worst
+            detail = f"the feed and its loop took {own:.3f} of {passed:.3f} s"
+            lags.append(Lag(fault, own, self._max_feed, detail))
 
 
-def _slowest(interval: Interval) -> str:
+def _slowest(interval: Interval | _Worst) -> str:
     code = f" for {interval.slowest_code}" if interval.slowest_code else ""
     return f"{interval.slowest_where} handler {interval.slowest_handler} took {interval.slowest:.3f} s{code}"
