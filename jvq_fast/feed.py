@@ -128,9 +128,6 @@ class Feed:
             stale_trades=stale_trades,
             probe_timeout=probe_timeout,
             eviction_window=eviction_window,
-            max_network_lag=max_network_lag,
-            max_feed_lag=max_feed_lag,
-            max_callback_time=max_callback_time,
         )
         if eviction_limit < 1:
             raise ValueError(f"eviction_limit is at least 1, not {eviction_limit!r}")

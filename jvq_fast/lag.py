@@ -82,7 +82,8 @@ class Judge:
             "max_callback_time": max_callback_time,
         }
         for name, value in given.items():
-            if not value > 0:
+            is_number: bool = isinstance(value, int | float)
+            if not (is_number and value > 0):
                 raise ValueError(f"{name} is a time in seconds above 0, not {value!r}")
         self._max_network = max_network_lag
         self._max_feed = max_feed_lag

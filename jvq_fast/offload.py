@@ -62,11 +62,11 @@ async def offload(work: Callable[[], T], timeout: float, name: str) -> T:
     finally:
         waiter.cancel()
         with _lock:
-            is_awaited = has_ended
-            _hanging += not has_ended
-        if not has_ended:
+            is_awaited = has_ended  # from here on it may end, and is not heard any more
+            _hanging += not is_awaited
+        if not is_awaited:
             errors.clear()
-    if not has_ended:
+    if not is_awaited:
         raise TimeoutError(f"no result within {timeout:g} s")
     if errors:
         raise errors.pop()

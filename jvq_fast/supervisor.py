@@ -181,6 +181,7 @@ class Supervisor:
         self._staleness = Staleness(settings.stale_snapshots, settings.stale_trades, always=settings.always)
         self._lag = Judge(settings.max_network_lag, settings.max_feed_lag, settings.max_callback_time)
         self._answers_ping = None
+        self._was_dismissed = False
         self._meter.take()
 
     def counted(self) -> dict[str, int]:
