@@ -727,7 +727,7 @@ def test_trades_twice_missing_and_late(sim: Simulator) -> None:
     late = 0
     for number in moved:
         ids = [int(each.text.split(",")[1]) for each in sent[:number] if each.name == sent[number].name]
-        late += max(ids) > int(sent[number].text.split(",")[1])
+        late += max(ids, default=0) > int(sent[number].text.split(",")[1])
     assert late >= 2  # before others of them the code had no trade
 
 
@@ -784,9 +784,10 @@ def test_all_of_these_at_once_and_the_books_are_right(sim: Simulator, seed: int)
     for payload in payloads:
         inflate = zlib.decompressobj(-15)
         with contextlib.suppress(zlib.error):
-            text = inflate.decompress(payload).decode()
-            rows = (row.partition("=") for row in text.split("\n") if row)
-            got += [[(name, text) for name, _, texts in rows for text in texts.split("|")]] if inflate.eof else []
+            text = inflate.decompress(payload)
+            if inflate.eof:  # a text cut short may end within a character
+                rows = (row.partition("=") for row in text.decode().split("\n") if row)
+                got.append([(name, text) for name, _, texts in rows for text in texts.split("|")])
     assert got == [message for message in expected if message]
     assert len(got) > 100
 
