@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import requests
 
 from jvq_fast.errors import AllocationError, AllocationRefusedError
-from jvq_fast.redact import Secret, drop_frames, guard_http_logs, redact
+from jvq_fast.redact import Secret, drop_frames, guard_http_logs, os_cause, redact
 
 SERVICE = "http://jvquant.com/query/server"
 PATH = "/query/server"
@@ -114,15 +114,21 @@ class Reply:
 
 
 def allocate(
-    token: Secret, market: str = "ab", kind: str = "websocket", *, service: str = SERVICE, timeout: float = 10.0
+    token: Secret,
+    market: str = "ab",
+    kind: str = "websocket",
+    *,
+    service: str = SERVICE,
+    timeout: float = 10.0,
+    proxies: bool = True,
 ) -> str:
     """Ask the service for a server, as text. Blocks: `timeout` in seconds is for each wait, and for the reply's body.
 
-    `kind` is "websocket", "trade" or "sql". One request: no redirect is followed, nothing is tried twice; proxies come
-    from the environment. AllocationRefusedError when the service says no, else AllocationError.
+    `kind` is "websocket", "trade" or "sql". One request: no redirect is followed, nothing is tried twice. `proxies`:
+    those of the environment are used. AllocationRefusedError when the service says no, else AllocationError.
     """
     guard_http_logs()
-    outcome = _ask(token, market, kind, service, timeout)
+    outcome = _ask(token, market, kind, service, timeout, proxies)
     # Raised here and not where it arose: the frames there hold the token, and tracebacks show frames.
     if isinstance(outcome, BaseException):
         try:
@@ -132,17 +138,20 @@ def allocate(
     return outcome
 
 
-def _ask(token: Secret, market: str, kind: str, service: str, timeout: float) -> str | BaseException:
-    reply = exchange(token, market, kind, service, timeout)
+def _ask(token: Secret, market: str, kind: str, service: str, timeout: float, proxies: bool) -> str | BaseException:
+    reply = exchange(token, market, kind, service, timeout, proxies=proxies)
     return judge(reply) if isinstance(reply, Reply) else reply
 
 
-def exchange(token: Secret, market: str, kind: str, service: str, timeout: float) -> Reply | BaseException:
+def exchange(
+    token: Secret, market: str, kind: str, service: str, timeout: float, *, proxies: bool = True
+) -> Reply | BaseException:
     """One request and its reply, or the error to raise where the reply is out of sight; see `allocate`."""
     begin = time.monotonic()
     deadline = begin + timeout
     try:
         with requests.Session() as session:
+            session.trust_env = proxies
             with session.get(
                 service,
                 params={"market": market, "type": kind, "token": token.reveal()},
@@ -164,7 +173,7 @@ def exchange(token: Secret, market: str, kind: str, service: str, timeout: float
         drop_frames(error)
         return no_reply(service, timeout)
     except requests.RequestException as error:
-        cause = _cause(error)
+        cause = os_cause(error)
         drop_frames(error)
         return AllocationError(f"{_name_of(service)} can't be reached: {cause}")
     except Exception as error:
@@ -211,18 +220,3 @@ def judge(answer: Reply) -> str | AllocationError:
 def _shown(value: object) -> str:
     # JSON may hold halves of surrogate pairs, which no terminal and no file takes.
     return redact(str(value)).encode(errors="replace").decode()[:_SHOWN]
-
-
-def _cause(error: BaseException) -> str:
-    """What the system said, without what the libraries put around it: they put the URL there."""
-    seen: list[BaseException] = []
-    queue: list[object] = [error]
-    while queue:
-        one = queue.pop(0)
-        if not isinstance(one, BaseException) or one in seen:
-            continue
-        seen.append(one)
-        if isinstance(one, OSError) and one.strerror:
-            return redact(str(one.strerror))
-        queue += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
-    return type(error).__name__

@@ -4,12 +4,15 @@ No message, argument or attribute of these errors ever holds an account token, a
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from jvq_fast.plural import plural
 
 __all__ = [
+    "AccountInUseError",
     "AllocationError",
     "AllocationRefusedError",
+    "BudgetError",
     "CaptureError",
     "CaptureWarning",
     "ConnectError",
@@ -17,11 +20,22 @@ __all__ = [
     "DataError",
     "EvictedError",
     "HandshakeError",
+    "JournalError",
     "JvqError",
+    "KilledError",
+    "LoginError",
+    "NoMarketData",
     "NotConnectedError",
+    "OrderNotSent",
+    "OrderRejected",
+    "OrderUnknown",
     "RequestTimeoutError",
+    "RiskError",
     "ServerError",
     "StatusError",
+    "TicketError",
+    "TradeError",
+    "WaitTimeoutError",
 ]
 
 _SUMS = ("bad", "bad_messages")
@@ -124,6 +138,99 @@ class DataError(JvqError):
         reasons = ", ".join(f"{name} {count}" for name, count in self.counts.items() if name not in _SUMS)
         records, messages = (self.counts.get(name, 0) for name in _SUMS)
         return f"{plural(records, 'record')} and {plural(messages, 'message')} could not be read: {reasons}"
+
+
+class TradeError(JvqError):
+    """Base of what the trade client raises. As such: a query that failed; nothing was ordered by it."""
+
+
+class LoginError(TradeError):
+    """The broker did not let the account in: `code` and `message` are its own, "" where no reply could be read."""
+
+    def __init__(self, why: str, code: str = "", message: str = "") -> None:
+        super().__init__(why, code, message)
+        self.why = why
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.why
+
+
+class _OrderError(TradeError):
+    """What became of an order or a cancel that was asked for: `intent` is its entry in the journal."""
+
+    def __init__(self, why: str, intent: Any) -> None:
+        super().__init__(why, intent)
+        self.why = why
+        self.intent = intent
+
+    def __str__(self) -> str:
+        return self.why
+
+
+class OrderNotSent(_OrderError):  # noqa: N818
+    """Not a byte of it left this machine: it is safe to order again."""
+
+
+class OrderRejected(_OrderError):  # noqa: N818
+    """The broker said no, and its list of orders bears it out. `code` and `message` are the broker's own."""
+
+    def __init__(self, why: str, intent: Any, code: str = "", message: str = "") -> None:
+        super().__init__(why, intent)
+        self.args = (why, intent, code, message)
+        self.code = code
+        self.message = message
+
+
+class OrderUnknown(_OrderError):  # noqa: N818
+    """It may be at the broker, or not. DON'T ORDER AGAIN: the client looks it up, `client.wait(error.intent)` waits.
+
+    Until it is known, new orders of the same code and side are refused. What can't be found out is for a human:
+    look at the broker's own screen, then `client.resolve(intent, …)`.
+    """
+
+
+class RiskError(TradeError):
+    """Refused by the risk gate before anything left: `limit` names it, `allowed` is its value, `actual` the order's."""
+
+    def __init__(self, limit: str, allowed: object, actual: object, why: str) -> None:
+        super().__init__(limit, allowed, actual, why)
+        self.limit = limit
+        self.allowed = allowed
+        self.actual = actual
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.limit}: {self.why}"
+
+
+class NoMarketData(RiskError):  # noqa: N818
+    """Refused: there is no price, or no limit prices, to judge the order by."""
+
+
+class KilledError(RiskError):
+    """Refused: the kill switch is on, and stays on until `rearm()`."""
+
+
+class BudgetError(TradeError):
+    """The day's budget for the broker's fees is used up."""
+
+
+class JournalError(TradeError):
+    """The journal can't be used or written: without it nothing is ordered."""
+
+
+class AccountInUseError(JournalError):
+    """Another process trades with this journal: one account, one process."""
+
+
+class TicketError(TradeError):
+    """The file of the ticket can't be used: others may read it, or it can't be written."""
+
+
+class WaitTimeoutError(TradeError, TimeoutError):
+    """An order was not done in the time that `wait` was given. It goes on as before."""
 
 
 class CaptureError(JvqError):

@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
@@ -23,11 +24,13 @@ from jvq_fast.listener import Tap
 from jvq_fast.meter import Meter
 from jvq_fast.offload import offload
 from jvq_fast.plural import plural
+from jvq_fast.prices import Prices
 from jvq_fast.recorder import Recorder
 from jvq_fast.redact import Secret
 from jvq_fast.ring import Ring
 from jvq_fast.status import StatusSocket
 from jvq_fast.supervisor import Settings, Supervisor
+from jvq_fast.threads import feed_thread
 from jvq_fast.watchdog import Watchdog
 
 __all__ = ["Feed"]
@@ -155,6 +158,7 @@ class Feed:
             max_inflated=max_inflated,
             max_record=max_record,
         )
+        self._prices = Prices(self.decoder, self._wall_ns)
         self.meter = self.decoder.meter = Meter()
         self._events = Events(self.decoder, self.meter)
         self._watchdog = Watchdog(self.meter)
@@ -256,6 +260,32 @@ class Feed:
     def state(self) -> State:
         """Where the feed is, as `on_state` tells it. From any thread."""
         return self._supervisor.state
+
+    # --- prices, as a trade client wants them ---
+
+    def last(self, code: str) -> Decimal | None:
+        """The last price of a code, CNY, exact; None before there is one. From any thread; needs the code's history."""
+        return self._prices.last(code)
+
+    def age(self, code: str) -> float | None:
+        """Seconds since a record of a code arrived; None where none did. From any thread; needs the code's history."""
+        return self._prices.age(code)
+
+    def name(self, code: str) -> str:
+        """The name of a code, "" before a snapshot gave one. From any thread."""
+        return self.decoder.names.get(code, "")
+
+    def limits(self, code: str) -> tuple[Decimal, Decimal] | None:
+        """The day's lowest and highest price of a code, CNY. From any thread; needs the code's history.
+
+        Exact from lv10; from lv1, whose change has two decimals, as wide as the doubt about the last close makes them.
+        None where neither has come, or there is no limit. A new listing's first five days are not known here.
+        """
+        return self._prices.limits(code)
+
+    def exchange_time(self) -> datetime | None:
+        """The latest time of the exchange in any record, aware, Asia/Shanghai; None before there is one. Any thread."""
+        return self._prices.exchange_time()
 
     def stats(self) -> dict[str, int | float | str]:
         """The counters of decoder, feed and meter, by name; see docs/counters.md. From any thread."""
@@ -524,6 +554,7 @@ class Feed:
         self._ready.set()
         try:
             async with contextlib.AsyncExitStack() as stack:
+                stack.enter_context(feed_thread())
                 try:
                     if self._status is not None:
                         stack.enter_context(StatusSocket(self._status, self.stats))

@@ -17,6 +17,8 @@ _ARGUMENTS = {
     "on_stale": ("stale",),
     "on_lag": ("lag",),
     "on_text": ("text",),
+    "on_order": ("order",),
+    "on_fill": ("fill",),
 }
 # One that fails fails thousands of times a second.
 _AGAIN = 60.0

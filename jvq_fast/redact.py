@@ -10,24 +10,36 @@ from typing import Any, NoReturn
 BLOT = "***"
 _TOKEN = re.compile(r"[0-9A-Za-z._~+/=-]+", re.ASCII)
 
+
+def _in_any_form(character: str) -> str:
+    """A pattern: as itself, percent-encoded (repeatedly, too) or as JSON writes it; servers may echo any of them."""
+    percent = "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+    units = character.encode("utf-16-be", "surrogatepass")
+    escaped = "".join(rf"\\{{1,4}}u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+    forms = [re.escape(character), percent, escaped]
+    if character == " ":
+        forms.append(r"\+")
+    elif character in '"/\\':
+        forms.append(rf"\\{{1,4}}{re.escape(character)}")
+    return f"(?:{'|'.join(forms)})"
+
+
 _known: "weakref.WeakSet[Secret]" = weakref.WeakSet()
 _known_lock = threading.Lock()
 
 
 class Secret:
-    """A token. Its repr and str are `Secret(***)`; `reveal()` is the text, for the line that sends it.
+    """A token, an account, a password or a ticket. Its repr and str are `Secret(***)`.
 
-    Made by `read`. From the moment it exists, `redact` blots it out wherever it stands.
+    `reveal()` is the text, for the line that sends it. Tokens are made by `read`. From the moment it exists, `redact`
+    blots it out wherever it stands.
     """
 
     __slots__ = ("__weakref__", "_pattern", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
-        # Each character as itself, percent-encoded (also more than once) or as JSON writes it, in any mixture: a server
-        # may echo any of them.
-        encoded = r"(?:{}|%(?:25){{0,3}}{:02x}|\\{{1,4}}u00{:02x})"
-        self._pattern = re.compile("".join(encoded.format(re.escape(c), ord(c), ord(c)) for c in text), re.IGNORECASE)
+        self._pattern = re.compile("".join(map(_in_any_form, text)), re.IGNORECASE)
         with _known_lock:
             _known.add(self)
 
@@ -117,6 +129,21 @@ def drop_frames(error: BaseException) -> None:
             seen.append(one)
             one.__traceback__ = None
             found += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+
+
+def os_cause(error: BaseException) -> str:
+    """What the system said, without what the libraries put around it: they put the URL there."""
+    seen: list[BaseException] = []
+    queue: list[object] = [error]
+    while queue:
+        one = queue.pop(0)
+        if not isinstance(one, BaseException) or one in seen:
+            continue
+        seen.append(one)
+        if isinstance(one, OSError) and one.strerror:
+            return redact(str(one.strerror))
+        queue += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
+    return type(error).__name__
 
 
 def guard_http_logs() -> None:

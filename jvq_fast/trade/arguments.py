@@ -1,0 +1,104 @@
+"""Reads what a trade client is given. Whatever is wrong with it is named, and no secret is."""
+
+import os
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from jvq_fast.allocation import SERVICE, ServerAddress, service_url
+from jvq_fast.redact import Secret
+from jvq_fast.trade import wire
+from jvq_fast.trade.model import shown
+from jvq_fast.trade.private import mark_of, new_salt, open_private, state_folder
+from jvq_fast.trade.session import Mode
+
+
+def where(mode: Mode, server: str | None, allocation: str | None, proxies: bool) -> tuple[str, ServerAddress | None]:
+    """The allocation service and the fixed server. ValueError where a mode may not talk to them."""
+    if server is not None and allocation is not None:
+        raise ValueError("server and allocation exclude each other")
+    if mode == "live" and server is not None:
+        raise ValueError("live mode talks to the server that is allocated, not to a fixed one: leave server out")
+    fixed = wire.parse_trade_server(server) if server is not None else None
+    service = service_url(allocation) if allocation is not None else SERVICE
+    if mode != "paper":
+        return service, fixed
+    if proxies:
+        raise ValueError("paper mode talks to this machine alone, and uses no proxies")
+    if fixed is None and allocation is None:
+        raise ValueError(
+            "paper mode takes the server or the allocation of a simulator, such as allocation='http://127.0.0.1:8765'"
+        )
+    host = fixed.host if fixed is not None else wire.host_of(service)
+    if wire.reach_of(host) != "loopback":
+        raise ValueError(f"paper mode talks to this machine alone, and {shown(host)} is not a loopback address")
+    return service, fixed
+
+
+def default_paths(account: Secret, mode: Mode) -> tuple[Path, Path]:
+    """Files of an account, named by what does not tell which one it is to whoever has not this user's salt."""
+    folder = state_folder()
+    descriptor = open_private(folder / "salt", os.O_RDWR)
+    try:
+        salt = os.read(descriptor, 32).decode()
+        if not salt:
+            salt = new_salt()
+            os.write(descriptor, salt.encode())
+    finally:
+        os.close(descriptor)
+    name = f"{mark_of(account.reveal(), salt)[:16]}-{mode}"
+    return folder / f"{name}.journal", folder / f"{name}.ticket"
+
+
+def check_positive(**settings: float) -> None:
+    """ValueError for what is no time."""
+    for name, value in settings.items():
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (is_number and value > 0):
+            raise ValueError(f"{name} is a time in seconds above 0, not {value!r}")
+
+
+def account(text: object) -> "Secret | Exception":
+    if not isinstance(text, str):
+        return TypeError(f"an account is a str of 12 digits, not {type(text).__name__}")
+    if not (len(text) == 12 and text.isascii() and text.isdigit()):
+        return ValueError("that is no account: it has 12 digits")
+    return Secret(text)
+
+
+def password(text: object) -> "Secret | Exception":
+    if not isinstance(text, str):
+        return TypeError(f"a password is a str, not {type(text).__name__}")
+    return Secret(text) if text else ValueError("the password is empty")
+
+
+def code(code: object) -> str:
+    if not isinstance(code, str):
+        raise TypeError(f"a code is a str such as '600519', not {code!r}")
+    if not (len(code) == 6 and code.isascii() and code.isdigit()):
+        raise ValueError(f"a code has six digits, such as '600519': {shown(code)}")
+    return code
+
+
+def price(price: object) -> Decimal:
+    if isinstance(price, float):
+        raise TypeError(
+            f"a price is a Decimal or a str, not the float {price!r}: pass '{price!r}' or Decimal('{price!r}')"
+        )
+    if isinstance(price, bool) or not isinstance(price, (Decimal, str, int)):
+        raise TypeError(f"a price is a Decimal or a str, not {type(price).__name__}")
+    try:
+        number = Decimal(price)
+    except InvalidOperation:
+        raise ValueError(f"that is no price: {shown(price)}") from None
+    if not number.is_finite() or number <= 0:
+        raise ValueError(f"a price is above 0, not {number}")
+    return number
+
+
+def volume(volume: object) -> int:
+    if isinstance(volume, bool) or not hasattr(volume, "__index__"):
+        raise TypeError(f"a volume is an int, not {volume!r}")
+    number = int(volume.__index__())
+    if number <= 0:
+        raise ValueError(f"a volume is above 0, not {number}")
+    return number

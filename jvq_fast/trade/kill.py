@@ -1,0 +1,95 @@
+"""The kill switch: a file, so that any process can throw it, and it holds until it is re-armed by hand.
+
+The file's first line names this throw. Whoever trades and saw it once stays killed when the file just vanishes: only
+`rearm` here, or the re-arming file that names the same throw (another process writes it), lets orders go again.
+"""
+
+import contextlib
+import secrets
+import signal
+import threading
+from pathlib import Path
+
+from jvq_fast.redact import redact
+from jvq_fast.trade.private import replace_private
+
+_LONGEST = 500
+
+
+class KillSwitch:
+    """One for a journal. From any thread; `throw` from signal handlers too."""
+
+    def __init__(self, journal: Path | None) -> None:
+        """Without a journal (dry mode) it is this object's alone."""
+        self.path = None if journal is None else journal.with_name(journal.name + ".kill")
+        self._rearmed = None if journal is None else journal.with_name(journal.name + ".rearmed")
+        # Re-entrant: a signal handler may come while its own thread has it.
+        self._lock = threading.RLock()
+        self._throw = ""
+        self._reason = ""
+
+    def why(self) -> str:
+        """Why nothing may be ordered; "" where it may."""
+        with self._lock:
+            found = self._look()
+            if found:
+                self._throw, self._reason = found
+            elif self._throw and self._is_rearmed():
+                self._throw = self._reason = ""
+            return self._reason if self._throw else ""
+
+    def _look(self) -> tuple[str, str] | None:
+        if self.path is None:
+            return None
+        try:
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+            info = self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return "unreadable", f"the kill file {self.path} can't be read: {error.strerror}"
+        throw, _, reason = text.partition("\n")
+        # Any file will do: `touch` is a good way to throw it.
+        throw = throw.strip() or f"by hand {info.st_ino} {info.st_mtime_ns}"
+        return throw, redact(reason.strip()[:_LONGEST]) or f"the kill file {self.path} is there"
+
+    def _is_rearmed(self) -> bool:
+        if self._rearmed is None:
+            return False
+        try:
+            return self._rearmed.read_text(encoding="utf-8").strip() == self._throw
+        except (OSError, ValueError):
+            return False
+
+    def throw(self, reason: str) -> None:
+        """From now on nothing is ordered, by this process and, where there is a journal, by any other that uses it."""
+        with self._lock:
+            found = self._look()
+            self._throw = found[0] if found else secrets.token_hex(8)
+            self._reason = redact(reason)[:_LONGEST] or "killed"
+            if self.path is not None and not found:
+                # What can't be written holds for this process all the same.
+                with contextlib.suppress(OSError):
+                    replace_private(self.path, f"{self._throw}\n{self._reason}\n".encode())
+
+    def rearm(self) -> None:
+        """Orders may go again. OSError where the file can't be removed; then it is as before."""
+        with self._lock:
+            if self.path is not None and self._rearmed is not None:
+                found = self._look()
+                throw = found[0] if found else self._throw
+                if throw:
+                    replace_private(self._rearmed, f"{throw}\n".encode())
+                self.path.unlink(missing_ok=True)
+            self._throw = self._reason = ""
+
+    def on_signal(self, number: int) -> None:
+        """Let a signal throw it; its handler so far is called too. In the main thread, as Python wants it."""
+        before = signal.getsignal(number)
+
+        def handler(signum: int, frame: object) -> None:
+            self.throw(f"signal {signal.Signals(signum).name}")
+            if callable(before):
+                before(signum, frame)  # type: ignore[arg-type]
+
+        signal.signal(number, handler)

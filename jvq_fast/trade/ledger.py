@@ -1,0 +1,240 @@
+"""The book, the gate's counts and the bill, kept in step with the journal: what is in one is in the other.
+
+Everything that changes goes through here, under one lock, and is on disk before it is acted upon.
+"""
+
+import datetime as dt
+import threading
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from jvq_fast.errors import JournalError
+from jvq_fast.trade.billing import Bill
+from jvq_fast.trade.gate import Gate, Request, Situation
+from jvq_fast.trade.journal import Journal
+from jvq_fast.trade.model import Action, Intent, Order, Outcome, Side, Status
+from jvq_fast.trade.orders import Book, News
+
+
+class Ledger:
+    """From any thread. `journal` is None in dry mode, where nothing has to last."""
+
+    def __init__(self, journal: Journal | None, book: Book, gate: Gate, bill: Bill) -> None:
+        self.lock = threading.RLock()
+        self.book = book
+        self.bill = bill
+        self._gate = gate
+        self._journal = journal
+        self.trouble = ""  # what kept an outcome from being written; nothing is ordered any more
+        for entry in journal.entries if journal is not None else ():
+            self._restore(entry)
+        if journal is not None:
+            journal.entries.clear()
+
+    # --- what a process that is gone has left ---
+
+    def _restore(self, entry: Mapping[str, Any]) -> None:
+        what = entry.get("what")
+        try:
+            if what == "intent":
+                self._restore_intent(entry)
+            elif what == "outcome":
+                outcome = Outcome(entry["outcome"])
+                number = int(entry["number"])
+                if outcome is Outcome.UNKNOWN:
+                    at = dt.datetime.fromisoformat(entry["at"])
+                    if entry.get("refused"):
+                        self.book.refuse(number, entry.get("code", ""), entry.get("message", ""), at)
+                    else:
+                        self.book.lose(number, entry.get("cause", ""), at)
+                else:
+                    intent = self.book.settle(
+                        number, outcome, entry.get("order_id", ""), entry.get("code", ""), entry.get("message", "")
+                    )
+                    if outcome in (Outcome.NOT_SENT, Outcome.REJECTED):
+                        self._take_back(intent)
+            elif what == "order":
+                self.book.remember(_read_order(entry))
+            elif what == "call":
+                self.bill.count(dt.date.fromisoformat(entry["day"]), str(entry["call"]))
+        except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+            raise JournalError(f"an entry of the journal can't be read ({type(error).__name__}: {error})") from None
+
+    def _restore_intent(self, entry: Mapping[str, Any]) -> None:
+        intent = Intent(
+            number=int(entry["number"]),
+            action=Action(entry["action"]),
+            security=str(entry["security"]),
+            name=str(entry["name"]),
+            price=Decimal(entry["price"]),
+            volume=int(entry["volume"]),
+            at=dt.datetime.fromisoformat(entry["at"]),
+            order_id=str(entry["order_id"]),
+            cause="the process ended before its outcome was known",
+        )
+        self.book.add(intent, restored=True)
+        self._gate.count(_request_of(intent), intent.at, None)
+
+    # --- orders and cancels ---
+
+    def enter(self, request: Request, name: str, usable: int | None, now: dt.datetime, monotonic: float) -> Intent:
+        """Past the gate and into the journal: it may be sent now. RiskError, JournalError."""
+        with self.lock:
+            self._check_trouble()
+            situation = Situation(now, self.book.open_orders(now.date()), usable)
+            self._gate.check(request, situation, monotonic)
+            intent = Intent(
+                self.book.next_number,
+                Action(request.side.value),
+                request.code,
+                name,
+                request.price,
+                request.volume,
+                now,
+            )
+            return self._enter(intent, request, monotonic)
+
+    def enter_cancel(self, order: Order, now: dt.datetime, monotonic: float) -> Intent:
+        """The same for a cancel, of which the gate only counts how many go. RiskError, JournalError."""
+        with self.lock:
+            self._check_trouble()
+            self._gate.check_rate(now, monotonic)
+            intent = Intent(
+                self.book.next_number,
+                Action.CANCEL,
+                order.code,
+                order.name,
+                Decimal(0),
+                0,
+                now,
+                order_id=order.order_id,
+            )
+            return self._enter(intent, None, monotonic)
+
+    def _enter(self, intent: Intent, request: Request | None, monotonic: float) -> Intent:
+        self._write(
+            {
+                "what": "intent", "number": intent.number, "action": intent.action, "security": intent.security,
+                "name": intent.name, "price": intent.price, "volume": intent.volume, "at": intent.at,
+                "order_id": intent.order_id,
+            }
+        )  # fmt: skip
+        self.book.add(intent)
+        self._gate.count(request, intent.at, monotonic)
+        return intent
+
+    def _check_trouble(self) -> None:
+        if self.trouble:
+            raise JournalError(self.trouble)
+
+    def settle(self, number: int, outcome: Outcome, order_id: str = "", code: str = "", message: str = "") -> Intent:
+        """Its outcome is known. ValueError for an order's number that is another intent's."""
+        with self.lock:
+            intent = self.book.settle(number, outcome, order_id, code, message)
+            if outcome in (Outcome.NOT_SENT, Outcome.REJECTED):
+                self._take_back(intent)
+            self._note_outcome(intent)
+            return intent
+
+    def refuse(self, number: int, code: str, message: str, at: dt.datetime) -> Intent:
+        """The broker said no, which has to be borne out."""
+        with self.lock:
+            intent = self.book.refuse(number, code, message, at)
+            self._note_outcome(intent, at=at, refused=True)
+            return intent
+
+    def lose(self, number: int, cause: str, at: dt.datetime) -> Intent:
+        """Nothing says what became of it."""
+        with self.lock:
+            intent = self.book.lose(number, cause, at)
+            self._note_outcome(intent, at=at)
+            return intent
+
+    def _take_back(self, intent: Intent) -> None:
+        request = _request_of(intent)
+        if request is not None:
+            self._gate.take_back(request, intent.at)
+
+    def read(self, listed: Iterable[Order], asked: frozenset[int]) -> News:
+        """Take the broker's list of orders in."""
+        with self.lock:
+            news = self.book.read(listed, asked)
+            for intent in news.settled:
+                if intent.outcome is Outcome.REJECTED:
+                    self._take_back(intent)
+                self._note_outcome(intent)
+            for order in news.orders:
+                self._note(_entry_of(order))
+            return news
+
+    def count_call(self, day: dt.date, call: str) -> None:
+        """A call left this machine, and will be charged."""
+        with self.lock:
+            self.bill.count(day, call)
+            self._note({"what": "call", "day": day.isoformat(), "call": call})
+
+    # --- the disk ---
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        if self._journal is not None:
+            self._journal.write(entry)
+
+    def _note_outcome(self, intent: Intent, **more: object) -> None:
+        """What can't be written has happened all the same; but nothing more is ordered then."""
+        try:
+            self._write(
+                {
+                    "what": "outcome", "number": intent.number, "outcome": intent.outcome, "order_id": intent.order_id,
+                    "code": intent.code, "message": intent.message, "cause": intent.cause, **more,
+                }
+            )  # fmt: skip
+        except JournalError as error:
+            self.trouble = f"{error}; nothing is ordered until the client is made anew"
+
+    def _note(self, entry: Mapping[str, Any]) -> None:
+        if self._journal is not None:
+            try:
+                self._journal.write(entry, sync=False)
+            except JournalError as error:
+                self.trouble = f"{error}; nothing is ordered until the client is made anew"
+
+    def close(self) -> None:
+        """Give the journal up."""
+        with self.lock:
+            self.trouble = self.trouble or "the client is closed"
+            if self._journal is not None:
+                self._journal.close()
+
+
+def _request_of(intent: Intent) -> Request | None:
+    if intent.side is None:
+        return None
+    return Request(intent.side, intent.security, intent.price, intent.volume)
+
+
+def _entry_of(order: Order) -> dict[str, Any]:
+    return {
+        "what": "order", "order_id": order.order_id, "code": order.code, "name": order.name,
+        "side": order.side, "side_text": order.side_text, "status": order.status, "status_text": order.status_text,
+        "price": order.price, "volume": order.volume, "deal_price": order.deal_price,
+        "deal_volume": order.deal_volume, "at": order.at, "intent": order.intent,
+    }  # fmt: skip
+
+
+def _read_order(entry: Mapping[str, Any]) -> Order:
+    return Order(
+        order_id=str(entry["order_id"]),
+        code=str(entry["code"]),
+        name=str(entry["name"]),
+        side=Side(entry["side"]) if entry["side"] is not None else None,
+        side_text=str(entry["side_text"]),
+        status=Status(entry["status"]),
+        status_text=str(entry["status_text"]),
+        price=Decimal(entry["price"]),
+        volume=int(entry["volume"]),
+        deal_price=Decimal(entry["deal_price"]),
+        deal_volume=int(entry["deal_volume"]),
+        at=dt.datetime.fromisoformat(entry["at"]) if entry["at"] else None,
+        intent=entry["intent"],
+    )

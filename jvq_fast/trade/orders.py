@@ -1,0 +1,357 @@
+"""The book of what was meant, and of what the broker lists: which order is whose. It knows no socket and no disk.
+
+An intent whose outcome is not known is claimed by the one order of the broker's list that can be it: the same code,
+side, price and volume, of the time in which it was under way, nobody else's, and not listed before it was sent. Where
+more than one could be it, a human has to look.
+"""
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum, auto
+
+from jvq_fast.trade.model import Action, Fill, Intent, Order, Outcome, Side, Status
+
+# Clocks differ, and a broker's may be a minute off.
+WINDOW = dt.timedelta(seconds=60)
+Key = tuple[dt.date | None, str]
+
+
+class Stage(Enum):
+    """Where an intent is between its entry in the journal and its outcome."""
+
+    UNDER_WAY = auto()  # in the journal; its bytes may be leaving
+    REFUSED = auto()  # the broker said no; its list of orders has to bear it out
+    LOST = auto()  # nothing says what became of it
+    DONE = auto()  # its outcome is known
+
+
+_UNKNOWN = (Stage.LOST, Stage.REFUSED)
+
+
+@dataclass(slots=True)
+class _Entry:
+    intent: Intent
+    stage: Stage
+    listed_before: int  # lists that had been read when it was sent
+    ended: dt.datetime | None = None  # by the client's clock; None while it is under way
+    lists_without: int = 0  # that were asked for after it had ended
+    key: Key | None = None  # of its order, once that is listed
+    flagged: bool = False  # a human was told
+
+
+@dataclass(slots=True)
+class News:
+    """What a list of orders changed. `settled` are intents with their outcome; `remarks` are for a human."""
+
+    settled: list[Intent] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
+    remarks: list[tuple[Intent | None, str]] = field(default_factory=list)
+
+
+class Book:
+    """All intents of a journal and all orders that were listed. One thread at a time uses it.
+
+    `lists_to_reject` lists without a match bear a refusal out. `longest` is how long an order may be under way.
+    `window` is how far the broker's clock may be off, None where it can't be compared with the client's.
+    """
+
+    def __init__(self, lists_to_reject: int, longest: dt.timedelta, window: dt.timedelta | None = WINDOW) -> None:
+        self.lists = 0  # that were read
+        self._lists_to_reject = lists_to_reject
+        self._longest = longest
+        self._window = window
+        self._entries: dict[int, _Entry] = {}
+        self._orders: dict[Key, Order] = {}
+        self._first_listed: dict[Key, int] = {}
+        self._claims: dict[Key, int] = {}
+        self._next = 1
+
+    # --- intents ---
+
+    @property
+    def next_number(self) -> int:
+        """That of the next intent."""
+        return self._next
+
+    def add(self, intent: Intent, *, restored: bool = False) -> None:
+        """It is in the journal now, and may be sent. `restored`: by a process that is gone, so nobody waits for it."""
+        if restored:
+            entry = _Entry(intent, Stage.LOST, 0, intent.at + self._longest)
+        else:
+            entry = _Entry(intent, Stage.UNDER_WAY, self.lists)
+        self._entries[intent.number] = entry
+        self._next = max(self._next, intent.number + 1)
+
+    def refuse(self, number: int, code: str, message: str, at: dt.datetime) -> Intent:
+        """The broker said no: `lists_to_reject` lists will tell."""
+        entry = self._entries[number]
+        entry.intent = dataclasses.replace(entry.intent, code=code, message=message, cause="refused, not checked yet")
+        entry.stage, entry.ended, entry.lists_without = Stage.REFUSED, at, 0
+        return entry.intent
+
+    def lose(self, number: int, cause: str, at: dt.datetime) -> Intent:
+        """Nothing says what became of it."""
+        entry = self._entries[number]
+        entry.intent = dataclasses.replace(entry.intent, cause=cause)
+        entry.stage, entry.ended, entry.lists_without = Stage.LOST, at, 0
+        return entry.intent
+
+    def settle(self, number: int, outcome: Outcome, order_id: str = "", code: str = "", message: str = "") -> Intent:
+        """Its outcome is known. ValueError for an order's number that is another intent's."""
+        entry = self._entries[number]
+        intent = entry.intent
+        if intent.side is not None and outcome is Outcome.ACCEPTED:
+            if not order_id:
+                raise ValueError("an accepted order has a number")
+            if self._is_taken(order_id, entry):
+                raise ValueError(f"order {order_id} is another intent's")
+            intent = dataclasses.replace(intent, order_id=order_id)
+        if code or message:
+            intent = dataclasses.replace(intent, code=code, message=message)
+        entry.intent, entry.stage = dataclasses.replace(intent, outcome=outcome, cause=""), Stage.DONE
+        if entry.key is None and intent.side is not None and outcome is Outcome.ACCEPTED:
+            entry.key = self._listed_as(entry)
+            if entry.key is not None:
+                self._claims[entry.key] = number
+                self._orders[entry.key] = dataclasses.replace(self._orders[entry.key], intent=number)
+        return entry.intent
+
+    def _is_taken(self, order_id: str, entry: _Entry) -> bool:
+        return any(
+            other is not entry
+            and other.intent.order_id == order_id
+            and other.intent.side is not None
+            and other.intent.at.date() == entry.intent.at.date()
+            for other in self._entries.values()
+        )
+
+    def _listed_as(self, entry: _Entry) -> Key | None:
+        """The key of the listed order that has the number of an accepted intent; brokers count anew each day."""
+        keys = [
+            key
+            for key, first in self._first_listed.items()
+            if key[1] == entry.intent.order_id and first > entry.listed_before and key not in self._claims
+        ]
+        return max(keys, key=lambda key: key[0] or dt.date.min) if keys else None
+
+    def intent(self, number: int) -> Intent:
+        """KeyError for a number that no intent has."""
+        return self._entries[number].intent
+
+    def intents(self) -> tuple[Intent, ...]:
+        """All, oldest first."""
+        return tuple(entry.intent for entry in self._entries.values())
+
+    def unknown(self) -> tuple[Intent, ...]:
+        """Those whose outcome is not known and that are not on their way, oldest first."""
+        return tuple(entry.intent for entry in self._entries.values() if entry.stage in _UNKNOWN)
+
+    def is_unknown(self, number: int) -> bool:
+        """Whether an intent is one of `unknown`."""
+        return self._entries[number].stage in _UNKNOWN
+
+    def frozen(self, code: str, side: Side) -> Intent | None:
+        """The order of this code and side that has to be found out about before another one."""
+        for entry in self._entries.values():
+            if entry.stage in _UNKNOWN and entry.intent.side is side and entry.intent.security == code:
+                return entry.intent
+        return None
+
+    # --- orders ---
+
+    def order(self, number: int) -> Order | None:
+        """The order that an intent became, as it was last listed; None where it became none, or it is not known."""
+        entry = self._entries[number]
+        intent = entry.intent
+        if entry.key is not None:
+            return self._orders[entry.key]
+        if intent.side is None or intent.outcome is not Outcome.ACCEPTED:
+            return None
+        return Order(
+            order_id=intent.order_id, code=intent.security, name=intent.name, side=intent.side, side_text="",
+            status=Status.ACCEPTED, status_text="", price=intent.price, volume=intent.volume,
+            deal_price=Decimal(0), deal_volume=0, at=None, intent=number,
+        )  # fmt: skip
+
+    def find(self, order_id: str) -> Order | None:
+        """The latest order with a broker's number."""
+        mine = [number for number, entry in self._entries.items() if entry.intent.order_id == order_id]
+        for number in reversed(mine):
+            order = self.order(number)
+            if order is not None:
+                return order
+        keys = [key for key in self._orders if key[1] == order_id]
+        return self._orders[max(keys, key=lambda key: key[0] or dt.date.min)] if keys else None
+
+    def working(self, day: dt.date) -> tuple[Order, ...]:
+        """This client's orders of a day that may still be filled."""
+        found = []
+        for number, entry in self._entries.items():
+            if entry.stage is Stage.DONE and entry.intent.side is not None:
+                order = self.order(number)
+                if order is not None and not order.is_final and (order.at or entry.intent.at).date() >= day:
+                    found.append(order)
+        return tuple(found)
+
+    def open_orders(self, day: dt.date) -> int:
+        """How many orders may be at the broker and not done, those included of which nothing is known."""
+        open_ = sum(entry.stage is not Stage.DONE and entry.intent.side is not None for entry in self._entries.values())
+        return open_ + len(self.working(day))
+
+    def open_sales(self) -> frozenset[int]:
+        """The sales that a list of positions asked for now may or may not know of."""
+        return frozenset(
+            number
+            for number, entry in self._entries.items()
+            if entry.intent.action is Action.SELL and entry.stage is not Stage.DONE
+        )
+
+    def sold_since(self, code: str, next_number: int, open_then: frozenset[int]) -> int:
+        """Volume of the sales of a code that a list of positions may not know: see `next_number`, `open_sales`."""
+        return sum(
+            entry.intent.volume
+            for number, entry in self._entries.items()
+            if entry.intent.action is Action.SELL
+            and entry.intent.security == code
+            and (number >= next_number or number in open_then)
+            and (entry.stage is not Stage.DONE or entry.intent.outcome is Outcome.ACCEPTED)
+        )
+
+    def remember(self, order: Order) -> None:
+        """What a process that is gone was told of an order. After its intent was settled."""
+        self._orders[order.key] = order
+        self._first_listed.setdefault(order.key, 0)
+        if order.intent is not None and order.intent in self._entries:
+            self._claims[order.key] = order.intent
+            self._entries[order.intent].key = order.key
+
+    # --- what the broker lists ---
+
+    def asked(self) -> frozenset[int]:
+        """For `read`: the intents that a list asked for now has to know."""
+        return frozenset(number for number, entry in self._entries.items() if entry.stage in _UNKNOWN)
+
+    def read(self, listed: Iterable[Order], asked: frozenset[int]) -> News:
+        """Take a list of orders in that was asked for when `asked` was so."""
+        listed = list(listed)
+        news = News()
+        self.lists += 1
+        for order in listed:
+            self._first_listed.setdefault(order.key, self.lists)
+        self._adopt(listed)
+        self._claim(listed, news)
+        for order in listed:
+            self._update(order, news)
+        for number in sorted(asked):
+            self._judge(self._entries[number], news)
+        return news
+
+    def _adopt(self, listed: list[Order]) -> None:
+        """Accepted intents find their orders by the number."""
+        free = {order.order_id for order in listed if order.key not in self._claims}
+        for number, entry in self._entries.items():
+            intent = entry.intent
+            if entry.key is None and intent.outcome is Outcome.ACCEPTED and intent.side and intent.order_id in free:
+                entry.key = self._listed_as(entry)
+                if entry.key is not None:
+                    self._claims[entry.key] = number
+
+    def _can_be(self, entry: _Entry, order: Order) -> bool:
+        intent = entry.intent
+        wanted = (intent.security, intent.side, intent.price, intent.volume)
+        if wanted != (order.code, order.side, order.price, order.volume) or order.key in self._claims:
+            return False
+        if self._first_listed[order.key] <= entry.listed_before:
+            return False
+        if self._window is None or order.at is None:
+            return True
+        ended = entry.ended or intent.at + self._longest
+        return intent.at - self._window <= order.at <= ended + self._window
+
+    def _claim(self, listed: list[Order], news: News) -> None:
+        """Give orders to the intents that they must be: first to the unknown, then to those that were refused."""
+        under_way = [entry for entry in self._entries.values() if entry.stage is Stage.UNDER_WAY and entry.intent.side]
+        unknown = [entry for entry in self._entries.values() if entry.stage in _UNKNOWN and entry.intent.side]
+        rejected = [entry for entry in self._entries.values() if entry.intent.outcome is Outcome.REJECTED]
+        for wanted in (unknown, [entry for entry in rejected if entry.intent.side]):
+            for entry in wanted:
+                fitting = [order for order in listed if self._can_be(entry, order)]
+                if not fitting or any(self._can_be(other, order) for other in under_way for order in fitting):
+                    continue  # the reply of one that is under way will name its order
+                rivals = [other for other in wanted if any(self._can_be(other, order) for order in fitting)]
+                if len(fitting) > len(rivals):
+                    ids = ", ".join(order.order_id for order in fitting)
+                    self._flag(entry, f"may be any of the orders {ids}: say which with resolve()", news)
+                    continue
+                order = min(fitting, key=lambda each: (each.at or entry.intent.at, each.order_id))
+                if entry.intent.outcome is Outcome.REJECTED:
+                    self._flag(entry, f"was refused, and is at the broker all the same as order {order.order_id}", news)
+                entry.key = order.key
+                self._claims[order.key] = entry.intent.number
+                entry.intent = dataclasses.replace(
+                    entry.intent, outcome=Outcome.ACCEPTED, order_id=order.order_id, cause=""
+                )
+                entry.stage = Stage.DONE
+                news.settled.append(entry.intent)
+
+    def _update(self, order: Order, news: News) -> None:
+        before = self._orders.get(order.key)
+        number = self._claims.get(order.key)
+        order = dataclasses.replace(order, intent=number)
+        if before is not None and order.deal_volume < before.deal_volume:
+            news.remarks.append((None, f"order {order.order_id}: the broker lists less of it as filled than before"))
+            return
+        self._orders[order.key] = order
+        if number is None or (before is not None and before.intent == number and _essence(before) == _essence(order)):
+            return
+        news.orders.append(order)
+        told = before if before is not None and before.intent == number else None
+        filled = order.deal_volume - (told.deal_volume if told is not None else 0)
+        if filled:
+            cost = order.deal_price * order.deal_volume
+            if told is not None:
+                cost -= told.deal_price * told.deal_volume
+            news.fills.append(Fill(order, filled, cost / filled))
+        if order.status is Status.UNKNOWN_TEXT and (told is None or told.status_text != order.status_text):
+            news.remarks.append((None, f"order {order.order_id}: the status {order.status_text!r} is not known"))
+
+    def _judge(self, entry: _Entry, news: News) -> None:
+        """What a list without a match says of a refusal, and any list of a cancel."""
+        if entry.stage not in _UNKNOWN:
+            return
+        entry.lists_without += 1
+        enough = entry.lists_without >= self._lists_to_reject
+        outcome = None
+        if entry.intent.action is Action.CANCEL:
+            outcome = self._cancelled(entry)
+        elif entry.stage is Stage.REFUSED and enough:
+            outcome = Outcome.REJECTED
+        elif enough:
+            self._flag(entry, "is in none of the broker's lists so far: look there, then say so with resolve()", news)
+        if outcome is not None:
+            entry.intent = dataclasses.replace(entry.intent, outcome=outcome, cause="")
+            entry.stage = Stage.DONE
+            news.settled.append(entry.intent)
+
+    def _cancelled(self, entry: _Entry) -> Outcome | None:
+        order = self.find(entry.intent.order_id)
+        if order is None or order.at is None:
+            return None
+        if order.status in (Status.CANCELLED, Status.PARTLY_CANCELLED):
+            return Outcome.ACCEPTED
+        if order.is_final or entry.stage is Stage.REFUSED:
+            return Outcome.REJECTED
+        return None
+
+    def _flag(self, entry: _Entry, what: str, news: News) -> None:
+        if not entry.flagged:
+            entry.flagged = True
+            news.remarks.append((entry.intent, what))
+
+
+def _essence(order: Order) -> tuple[object, ...]:
+    return order.status, order.status_text, order.deal_volume, order.deal_price, order.price, order.volume

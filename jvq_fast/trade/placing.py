@@ -1,0 +1,249 @@
+"""The way of an order and of a cancel: past the gate, into the journal, onto the wire once, and to an outcome."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from jvq_fast.errors import (
+    JvqError,
+    KilledError,
+    OrderNotSent,
+    OrderRejected,
+    OrderUnknown,
+    RiskError,
+)
+from jvq_fast.trade import wire
+from jvq_fast.trade.gate import Request
+from jvq_fast.trade.kill import KillSwitch
+from jvq_fast.trade.ledger import Ledger
+from jvq_fast.trade.market import Clock
+from jvq_fast.trade.model import Intent, Order, Outcome, Side, Status, message_of, shown
+from jvq_fast.trade.queries import Queries
+from jvq_fast.trade.session import Session, code_of
+from jvq_fast.trade.ticket import Ticket
+
+_CALLS = {Side.BUY: "buy", Side.SELL: "sale"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What is in the journal and may be sent, with the ticket to send it with; None in dry mode."""
+
+    intent: Intent
+    ticket: Ticket | None
+
+
+class Placing:
+    """From any thread, each call blocks. `wake` is called when something has to be found out about.
+
+    `session` is None in dry mode. A refusal is borne out by `lists_to_reject` lists of orders, `pause` seconds apart,
+    but for the texts in `trusted`.
+    """
+
+    def __init__(
+        self,
+        session: Session | None,
+        queries: Queries,
+        ledger: Ledger,
+        switch: KillSwitch,
+        clock: Clock,
+        wake: Callable[[], None],
+        lists_to_reject: int,
+        pause: float,
+        trusted: frozenset[str],
+    ) -> None:
+        self.dry: list[Order] = []
+        self._session = session
+        self._queries = queries
+        self._ledger = ledger
+        self._switch = switch
+        self._clock = clock
+        self._wake = wake
+        self._lists_to_reject = lists_to_reject
+        self._pause = pause
+        self._trusted = trusted
+        self._first = threading.Lock()
+
+    # --- before a byte leaves ---
+
+    def enter(self, request: Request, name: str) -> Entered:
+        """Everything that can be known before; RiskError and whatever the queries raise."""
+        self._check_killed()
+        ticket = self._ticket(_CALLS[request.side])
+        self._check_frozen(request)
+        usable = self._queries.usable(request) if ticket is not None and request.side is Side.SELL else None
+        with self._ledger.lock:
+            self._check_killed()
+            self._check_frozen(request)
+            return Entered(self._ledger.enter(request, name, usable, self._clock(), time.monotonic()), ticket)
+
+    def enter_cancel(self, order: Order) -> Entered:
+        """The same for a cancel, which nothing holds back but the gate's limits of how many go."""
+        ticket = self._session.ticket() if self._session is not None else None
+        return Entered(self._ledger.enter_cancel(order, self._clock(), time.monotonic()), ticket)
+
+    def _ticket(self, call: str) -> Ticket | None:
+        """A ticket, and room in the budget; None in dry mode.
+
+        What a process that is gone has left is looked up first, and which orders were there before is known then.
+        """
+        if self._session is None:
+            return None
+        with self._ledger.lock:
+            self._ledger.bill.check(self._clock().date(), call)
+        with self._first:
+            if not self._queries.has_polled:
+                self._queries.poll()
+        return self._session.ticket()
+
+    def _check_killed(self, intent: Intent | None = None) -> None:
+        why = self._switch.why()
+        if why:
+            what = "nothing is ordered" if intent is None else f"{intent} was not sent"
+            raise KilledError("kill switch", "off", "on", f"{what}: {why}; rearm() ends it")
+
+    def _check_frozen(self, request: Request) -> None:
+        with self._ledger.lock:
+            held_up = self._ledger.book.frozen(request.code, request.side)
+        if held_up is not None:
+            raise RiskError(
+                "unknown", "none", held_up.number,
+                f"{held_up} may be at the broker, so no other order to {request.side} {request.code} goes; "
+                "it is being looked up, and resolve() ends it",
+            )  # fmt: skip
+
+    # --- an order ---
+
+    def send(self, entered: Entered) -> Order:
+        """Once, or not at all. The order that was accepted, or an error that says what became of it."""
+        intent, ticket = entered.intent, entered.ticket
+        assert intent.side is not None
+        query = {
+            "code": intent.security, "name": intent.name, "price": f"{intent.price:f}", "volume": str(intent.volume)
+        }  # fmt: skip
+        if ticket is None:
+            return self._send_in_dry_mode(intent, query)
+        outcome = self._dispatch(ticket, _CALLS[intent.side], query, intent, self._switch.why)
+        if isinstance(outcome, wire.NotSent):
+            settled = self._ledger.settle(intent.number, Outcome.NOT_SENT)
+            self._check_killed(settled)
+            raise OrderNotSent(f"{settled} was not sent: {outcome.cause}", settled)
+        if isinstance(outcome, wire.Lost):
+            raise self._lost(intent, outcome.cause)
+        code, message, order_id = code_of(outcome.body), message_of(outcome.body), _order_id(outcome.body)
+        if code == "0" and order_id:
+            return self._accepted(intent, order_id, message)
+        if code in ("", "0") or order_id:
+            what = "no code" if not code else "no order id" if not order_id else f"code {code} beside an order id"
+            raise self._lost(intent, f"the broker's reply has {what}" + (f": {message}" if message else ""))
+        if message in self._trusted:
+            raise _rejected(self._ledger.settle(intent.number, Outcome.REJECTED, "", code, message))
+        self._ledger.refuse(intent.number, code, message, self._clock())
+        found = self._bear_out(intent.number, self._lists_to_reject)
+        with self._ledger.lock:
+            order = self._ledger.book.order(found.number)
+        assert order is not None
+        return order
+
+    def _send_in_dry_mode(self, intent: Intent, query: dict[str, str]) -> Order:
+        settled = self._ledger.settle(intent.number, Outcome.NOT_SENT)
+        assert settled.side is not None
+        told = "&".join(f"{name}={value}" for name, value in {"token": "***", "ticket": "***", **query}.items())
+        order = Order(
+            order_id="", code=settled.security, name=settled.name, side=settled.side, side_text="", status=Status.DRY,
+            status_text="", price=settled.price, volume=settled.volume, deal_price=Decimal(0), deal_volume=0,
+            at=settled.at, intent=settled.number, request=f"GET /{_CALLS[settled.side]}?{told}",
+        )  # fmt: skip
+        self.dry.append(order)
+        return order
+
+    def _accepted(self, intent: Intent, order_id: str, message: str) -> Order:
+        try:
+            settled = self._ledger.settle(intent.number, Outcome.ACCEPTED, order_id, "0", message)
+        except ValueError as error:
+            raise self._lost(intent, f"the broker's reply makes no sense: {error}") from None
+        self._wake()
+        with self._ledger.lock:
+            order = self._ledger.book.order(settled.number)
+        assert order is not None
+        return order
+
+    # --- a cancel ---
+
+    def send_cancel(self, entered: Entered) -> Intent:
+        """The cancel that the broker took, or an error that says what became of it."""
+        intent, ticket = entered.intent, entered.ticket
+        if ticket is None:
+            return self._ledger.settle(intent.number, Outcome.NOT_SENT)
+        outcome = self._dispatch(ticket, "cancel", {"order_id": intent.order_id}, intent)
+        if isinstance(outcome, wire.NotSent):
+            settled = self._ledger.settle(intent.number, Outcome.NOT_SENT)
+            raise OrderNotSent(f"{settled} was not sent: {outcome.cause}", settled)
+        if isinstance(outcome, wire.Lost):
+            raise self._lost(intent, outcome.cause)
+        code, message = code_of(outcome.body), message_of(outcome.body)
+        if not code:
+            raise self._lost(intent, "the broker's reply has no code")
+        if code == "0":
+            settled = self._ledger.settle(intent.number, Outcome.ACCEPTED, "", code, message)
+            self._wake()
+            return settled
+        self._ledger.refuse(intent.number, code, message, self._clock())
+        return self._bear_out(intent.number, 1)
+
+    # --- both ---
+
+    def _dispatch(
+        self,
+        ticket: Ticket,
+        call: str,
+        query: dict[str, str],
+        intent: Intent,
+        may_send: Callable[[], str] = str,
+    ) -> wire.Outcome:
+        assert self._session is not None
+        try:
+            return self._session.call(ticket, call, query, may_send=may_send)
+        except BaseException as error:  # Ctrl-C: what was sent stays sent
+            self._ledger.lose(intent.number, f"interrupted by {type(error).__name__}", self._clock())
+            self._wake()
+            raise
+
+    def _lost(self, intent: Intent, cause: str) -> OrderUnknown:
+        lost = self._ledger.lose(intent.number, cause, self._clock())
+        self._wake()
+        return OrderUnknown(f"{lost} may be at the broker: {cause}. Don't send it again: it is being looked up", lost)
+
+    def _bear_out(self, number: int, lists: int) -> Intent:
+        """The broker said no, and its list of orders has to show that it meant it. The intent, if it was accepted."""
+        failure = ""
+        for turn in range(lists):
+            if turn:
+                time.sleep(self._pause)
+            try:
+                self._queries.poll()
+            except JvqError as error:
+                failure = f", and its list could not be read: {error}"
+        with self._ledger.lock:
+            now = self._ledger.book.intent(number)
+        if now.outcome is Outcome.ACCEPTED:
+            return now
+        if now.outcome is Outcome.REJECTED:
+            raise _rejected(now)
+        self._wake()
+        raise OrderUnknown(
+            f"{now}: the broker said no ({now.code}, {now.message}){failure}. It is being looked up", now
+        )
+
+
+def _rejected(intent: Intent) -> OrderRejected:
+    return OrderRejected(
+        f"{intent} was rejected: code {intent.code}, {intent.message}", intent, intent.code, intent.message
+    )
+
+
+def _order_id(body: dict[str, object]) -> str:
+    value = body.get("order_id")
+    return shown(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""

@@ -1,0 +1,78 @@
+"""Files that only their owner can read, and what they say of an account without naming it."""
+
+import hashlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+# An account has 12 digits, so few that a plain hash is undone by trying them all.
+_ROUNDS = 200_000
+_OTHERS = 0o077
+
+
+def new_salt() -> str:
+    """For `mark_of`."""
+    return secrets.token_hex(16)
+
+
+def mark_of(account: str, salt: str) -> str:
+    """What tells an account from another one, and does not name it."""
+    return hashlib.pbkdf2_hmac("sha256", account.encode(), bytes.fromhex(salt), _ROUNDS).hex()[:32]
+
+
+def state_folder() -> Path:
+    """Where files go that have no other place: made if need be, for its owner alone."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    folder = Path(base) / "jvq_fast" / "trade"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def complaint(descriptor: int) -> str:
+    """Why an open file is not private; "" where it is. Only POSIX knows owners and modes."""
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode):
+        return "it is no plain file"
+    if os.name != "posix":
+        return ""
+    if info.st_uid != os.geteuid():
+        return "it belongs to another user"
+    if info.st_mode & _OTHERS:
+        return "others can read it: chmod 600 it"
+    return ""
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file, and create it for its owner alone. A link is not followed."""
+    return os.open(path, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the name of a new file last, where the system can."""
+    if os.name != "posix":
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def replace_private(path: Path, data: bytes) -> None:
+    """Put a private file in place of another one, whole or not at all."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = open_private(new, os.O_WRONLY | os.O_EXCL)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    sync_folder(path)

@@ -1,0 +1,127 @@
+"""What the broker is asked: its list of orders and of positions."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jvq_fast.errors import OrderUnknown, TradeError
+from jvq_fast.trade import wire
+from jvq_fast.trade.dispatch import Dispatcher
+from jvq_fast.trade.gate import Request
+from jvq_fast.trade.ledger import Ledger
+from jvq_fast.trade.market import Clock
+from jvq_fast.trade.model import Account, Order, UnreadableError, message_of, read_account, read_order, shown
+from jvq_fast.trade.orders import News
+from jvq_fast.trade.session import Session, code_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A list of positions, and what it may not know."""
+
+    account: Account
+    next_number: int
+    open_sales: frozenset[int]
+
+
+class Queries:
+    """From any thread; each call blocks for the session's timeouts at most. TradeError where there is no reply of use.
+
+    `changed` is called when a list of orders brought news.
+    """
+
+    def __init__(
+        self, session: Session, ledger: Ledger, events: Dispatcher, clock: Clock, changed: Callable[[], None]
+    ) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._events = events
+        self._clock = clock
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._held: _Held | None = None
+        self.has_polled = False
+
+    def poll(self, *, by_itself: bool = False) -> tuple[bool, tuple[Order, ...]]:
+        """Whether the broker's list of orders brought news, and the list. `by_itself`: nobody asked for it."""
+        with self._lock:
+            with self._ledger.lock:
+                asked = self._ledger.book.asked()
+            rows = self._ask("check_order", by_itself=by_itself).get("list")
+            if not isinstance(rows, list):
+                raise TradeError(f"the broker's list of orders is none: {shown(rows)}")
+            listed, unreadable = [], []
+            for row in rows:
+                try:
+                    listed.append(read_order(row))
+                except UnreadableError as error:
+                    unreadable.append(str(error))
+            if unreadable:
+                # A list in which something can't be read can't show that an order is not in it.
+                asked = frozenset()
+                failure = TradeError(f"{len(unreadable)} of {len(rows)} orders can't be read: {unreadable[0]}")
+                self._events.tell("on_error", failure, "poll")
+            news = self._ledger.read(listed, asked)
+            self.has_polled = True
+        self._tell(news)
+        with self._ledger.lock:
+            known = tuple(self._ledger.book.find(order.order_id) or order for order in listed)
+        return bool(news.settled or news.orders), known
+
+    def _tell(self, news: News) -> None:
+        if news.fills:
+            self._held = None
+        for order in news.orders:
+            self._events.tell("on_order", order)
+        for fill in news.fills:
+            self._events.tell("on_fill", fill)
+        for intent, remark in news.remarks:
+            failure = OrderUnknown(f"{intent} {remark}", intent) if intent is not None else TradeError(remark)
+            self._events.tell("on_error", failure, "order")
+        if news.settled or news.orders:
+            self._changed()
+
+    def account(self) -> Account:
+        """Money and positions."""
+        return self._ask_positions().account
+
+    def _ask_positions(self) -> _Held:
+        with self._ledger.lock:
+            number, open_sales = self._ledger.book.next_number, self._ledger.book.open_sales()
+        reply = self._ask("check_hold")
+        try:
+            account = read_account(reply)
+        except UnreadableError as error:
+            raise TradeError(f"the broker's list of positions can't be read: {error}") from None
+        held = self._held = _Held(account, number, open_sales)
+        return held
+
+    def usable(self, request: Request) -> int:
+        """What may be sold of a code; asked for where what is known of it leaves no room."""
+        held = self._held
+        if held is not None:
+            usable = self._usable(held, request.code)
+            if usable >= request.volume:
+                return usable
+        return self._usable(self._ask_positions(), request.code)
+
+    def _usable(self, held: _Held, code: str) -> int:
+        usable = sum(each.usable for each in held.account.positions if each.code == code)
+        with self._ledger.lock:
+            sold = self._ledger.book.sold_since(code, held.next_number, held.open_sales)
+        return max(usable - sold, 0)
+
+    def _ask(self, call: str, *, by_itself: bool = False) -> dict[str, Any]:
+        """The reply to a query. One that is refused lets the next one log in anew."""
+        with self._ledger.lock:
+            self._ledger.bill.check(self._clock().date(), call, polling=by_itself)
+        ticket = self._session.ticket()
+        outcome = self._session.call(ticket, call)
+        if not isinstance(outcome, wire.Reply):
+            raise TradeError(f"{call} at {ticket.server}: {outcome.cause}")
+        code = code_of(outcome.body)
+        if code != "0":
+            self._session.drop(ticket)
+            raise TradeError(f"the broker refused {call}: code {code or 'missing'}, {message_of(outcome.body)}")
+        return outcome.body

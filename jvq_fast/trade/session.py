@@ -1,0 +1,178 @@
+"""The trade server and the ticket: allocated, logged in to and renewed, one at a time; and the six calls."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jvq_fast.allocation import ServerAddress, allocate
+from jvq_fast.errors import AllocationError, LoginError, TradeError
+from jvq_fast.redact import Secret
+from jvq_fast.trade import wire
+from jvq_fast.trade.model import message_of, shown
+from jvq_fast.trade.ticket import Ticket, TicketFile
+
+Mode = Literal["dry", "paper", "live"]
+_SHORT_LIFETIME = 900.0
+_LONGEST_LIFETIME = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the calls go, and how long they may take, in seconds."""
+
+    mode: Mode
+    service: str
+    server: ServerAddress | None
+    timeout: float
+    login_timeout: float
+    allocation_timeout: float
+    proxies: bool
+
+
+class Session:
+    """Logs in when there is no good ticket. `call` may be used from any thread, and blocks for at most its timeout.
+
+    `bill` is told the name of each call of which a byte may have left.
+    """
+
+    def __init__(
+        self,
+        token: Secret,
+        account: Secret,
+        password: Secret,
+        access: Access,
+        ticket_file: Path | None,
+        bill: Callable[[str], None],
+        allow: Callable[[str], None],
+    ) -> None:
+        self._token = token
+        self._account = account
+        self._password = password
+        self._access = access
+        self._file = None if ticket_file is None else TicketFile(ticket_file, account, access.mode)
+        self._bill = bill
+        self._allow = allow
+        self._lock = threading.Lock()
+        self._ticket: Ticket | None = None
+        self._is_loaded = False
+
+    @property
+    def reach(self) -> wire.Reach:
+        """Where connections have to lead."""
+        return "outside" if self._access.mode == "live" else "loopback"
+
+    def ticket(self, *, anew: bool = False) -> Ticket:
+        """A good one, from a login if need be. LoginError, AllocationError, TicketError, BudgetError."""
+        # While another thread logs in, this one waits for that login to end, which has its timeout.
+        with self._lock:
+            if self._file is not None and not self._is_loaded and not anew:
+                self._ticket = self._file.load()
+                if self._ticket is not None and not self._fits(self._ticket.server):
+                    self._ticket = None
+            self._is_loaded = True
+            if anew or self._ticket is None or not self._ticket.is_good(time.time()):
+                self._ticket = self._log_in()
+                if self._file is not None:
+                    self._file.save(self._ticket)
+            return self._ticket
+
+    def _fits(self, server: ServerAddress) -> bool:
+        fixed = self._access.server
+        return (fixed is None or fixed == server) and wire.reach_of(server.host) in (None, self.reach)
+
+    def drop(self, ticket: Ticket) -> None:
+        """The broker does not take it: the next call logs in, unless that has happened."""
+        with self._lock:
+            if self._ticket is ticket:
+                self._ticket = None
+                if self._file is not None:
+                    self._file.drop()
+
+    def _log_in(self) -> Ticket:
+        server = self._access.server or self._allocate()
+        reach = wire.reach_of(server.host)
+        if reach not in (None, self.reach):
+            raise TradeError(_wrong_reach(self._access.mode, server))
+        self._allow("login")
+        query = {"token": self._token, "acc": self._account, "pass": self._password}
+        begun = time.time()
+        outcome = self._get(server, "/login", query, self._access.login_timeout)
+        if isinstance(outcome, (wire.NotSent, wire.Lost)):
+            raise LoginError(f"login at {server}: {outcome.cause}")
+        ticket = outcome.body.get("ticket")
+        code, message = code_of(outcome.body), message_of(outcome.body)
+        if code != "0":
+            raise LoginError(f"the broker refused the login: code {code or 'missing'}, {message}", code, message)
+        if not isinstance(ticket, (str, int)) or isinstance(ticket, bool) or not str(ticket):
+            raise LoginError("the broker's reply to the login has no ticket", code, message)
+        lifetime = _lifetime(outcome.body.get("expire"))
+        return Ticket(Secret(str(ticket)), server, begun + lifetime, lifetime)
+
+    def _allocate(self) -> ServerAddress:
+        access = self._access
+        text = allocate(
+            self._token,
+            "ab",
+            "trade",
+            service=access.service,
+            timeout=access.allocation_timeout,
+            proxies=access.proxies,
+        )
+        try:
+            return wire.parse_trade_server(text)
+        except ValueError as error:
+            raise AllocationError(f"the allocation service names no trade server: {error}") from None
+
+    def call(
+        self,
+        ticket: Ticket,
+        name: str,
+        query: dict[str, str] | None = None,
+        *,
+        may_send: Callable[[], str] = str,
+    ) -> wire.Outcome:
+        """One call with a ticket. Nothing is raised."""
+        signed: dict[str, str | Secret] = {"token": self._token, "ticket": ticket.secret, **(query or {})}
+        return self._get(ticket.server, f"/{name}", signed, self._access.timeout, may_send)
+
+    def _get(
+        self,
+        server: ServerAddress,
+        path: str,
+        query: wire.Query,
+        timeout: float,
+        may_send: Callable[[], str] = str,
+    ) -> wire.Outcome:
+        outcome = wire.get(
+            server, path, query, timeout, reach=self.reach, may_send=may_send, proxies=self._access.proxies
+        )
+        if not isinstance(outcome, wire.NotSent):
+            self._bill(path.strip("/"))
+        return outcome
+
+
+def _wrong_reach(mode: Mode, server: ServerAddress) -> str:
+    if mode == "paper":
+        return f"paper mode talks to this machine alone, and {server} is another one"
+    return f"live mode does not talk to this machine, and {server} is on it: a simulator takes mode='paper'"
+
+
+def code_of(body: dict[str, object]) -> str:
+    """The code of a reply, as text; "" where there is none."""
+    code = body.get("code")
+    if isinstance(code, bool) or not isinstance(code, (str, int)):
+        return ""
+    return shown(str(code).strip())
+
+
+def _lifetime(value: object) -> float:
+    """Seconds that a ticket is good for; not long where the broker says nothing sensible."""
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = math.nan
+    return _SHORT_LIFETIME if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_LIFETIME)

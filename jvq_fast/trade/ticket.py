@@ -1,0 +1,96 @@
+"""The ticket of a login, and the file that keeps it for the next process: for its owner's eyes alone."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jvq_fast.allocation import ServerAddress
+from jvq_fast.errors import TicketError
+from jvq_fast.redact import Secret
+from jvq_fast.trade.private import complaint, mark_of, new_salt, replace_private
+from jvq_fast.trade.wire import parse_trade_server
+
+# It is renewed before it ends by so many seconds, or by a tenth of its life where that is less.
+_MARGIN = 120.0
+_LARGEST = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A login: good with the server that gave it, until `expires`, seconds since the epoch."""
+
+    secret: Secret
+    server: ServerAddress
+    expires: float
+    lifetime: float
+
+    def is_good(self, now: float) -> bool:
+        """Whether it may be used, with time to spare."""
+        return now < self.expires - min(_MARGIN, self.lifetime / 10)
+
+
+class TicketFile:
+    """Keeps one ticket, whole or not at all. TicketError where others could read it, or it can't be written."""
+
+    def __init__(self, path: Path, account: Secret, mode: str, now: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._account = account
+        self._mode = mode
+        self._now = now
+
+    def load(self) -> Ticket | None:
+        """The ticket of this account, while it is good; None where there is none."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise TicketError(f"the ticket file {self._path} can't be read: {error.strerror}") from None
+        try:
+            why = complaint(descriptor)
+            if why:
+                raise TicketError(f"the ticket file {self._path} is not used: {why}, or delete it")
+            data = os.read(descriptor, _LARGEST)
+        finally:
+            os.close(descriptor)
+        return self._read(data)
+
+    def _read(self, data: bytes) -> Ticket | None:
+        # What is not ours, or not whole, is as good as none: the next login replaces it.
+        try:
+            kept = json.loads(data)
+            if kept["mode"] != self._mode or kept["account"] != mark_of(self._account.reveal(), kept["salt"]):
+                return None
+            server = parse_trade_server(kept["server"])
+            ticket = Ticket(Secret(str(kept["ticket"])), server, float(kept["expires"]), float(kept["lifetime"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return ticket if ticket.is_good(self._now()) else None
+
+    def save(self, ticket: Ticket) -> None:
+        """Put a new one in place of the old one."""
+        salt = new_salt()
+        kept = {
+            "mode": self._mode,
+            "salt": salt,
+            "account": mark_of(self._account.reveal(), salt),
+            "server": f"{ticket.server.scheme}://{_host(ticket.server)}:{ticket.server.port}{ticket.server.path}",
+            "ticket": ticket.secret.reveal(),
+            "expires": ticket.expires,
+            "lifetime": ticket.lifetime,
+        }
+        try:
+            replace_private(self._path, json.dumps(kept).encode())
+        except OSError as error:
+            raise TicketError(f"the ticket file {self._path} can't be written: {error.strerror}") from None
+
+    def drop(self) -> None:
+        """Forget it: the broker does not take it any more."""
+        self._path.unlink(missing_ok=True)
+
+
+def _host(server: ServerAddress) -> str:
+    return f"[{server.host}]" if ":" in server.host else server.host

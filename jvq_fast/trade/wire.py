@@ -1,0 +1,266 @@
+"""One HTTP request that is sent once or not at all, and what is known of it afterwards.
+
+The vendor's interface has no name for an order that the client could choose, so nothing here sends anything twice: no
+retry, no redirect, a fresh connection for each request. What failed before its first byte left is told apart from all
+else.
+"""
+
+import ipaddress
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
+from typing import Any, Literal
+from urllib.parse import urlencode, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from jvq_fast.allocation import ServerAddress, parse_server
+from jvq_fast.redact import Secret, drop_frames, guard_http_logs, os_cause
+
+MAX_REPLY = 4 << 20
+_CHUNK = 1 << 16
+Reach = Literal["loopback", "outside"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply. `body` is its JSON object; numbers in it are int or Decimal."""
+
+    body: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Not a byte left this machine."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """It was sent, perhaps in part, and there is no reply that says what became of it."""
+
+    cause: str
+
+
+Outcome = Reply | NotSent | Lost
+Query = Mapping[str, str | Secret]
+
+
+def parse_trade_server(text: str) -> ServerAddress:
+    """Read `http://host:port`, with or without a scheme, path or trailing slash. ValueError names the input."""
+    address = parse_server(text)
+    return ServerAddress(
+        "https" if address.scheme == "wss" else "http", address.host, address.port, address.path.rstrip("/")
+    )
+
+
+def host_of(url: str) -> str:
+    """The host of an allocation service."""
+    return urlsplit(url).hostname or ""
+
+
+def reach_of(host: str) -> Reach | None:
+    """Where an address or `localhost` leads; None for a name, which has to be looked up to know."""
+    if host == "localhost":
+        return "loopback"
+    try:
+        return _reach(host)
+    except ValueError:
+        return None
+
+
+def _reach(address: str) -> Reach:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(ip, "ipv4_mapped", None)
+    # An unspecified address connects to this machine.
+    inside = (
+        ip.is_loopback or ip.is_unspecified or (mapped is not None and (mapped.is_loopback or mapped.is_unspecified))
+    )
+    return "loopback" if inside else "outside"
+
+
+class _RefusedError(Exception):
+    """Raised on a connected socket before a byte is written to it."""
+
+
+class _Attempt:
+    """Where one request stands. The thread that sends it and the one that waits for it meet here."""
+
+    def __init__(self, reach: Reach | None, may_send: Callable[[], str]) -> None:
+        self._reach = reach
+        self._may_send = may_send
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._given_up = False
+        self.may_have_left = False
+        self.outcome: Outcome | None = None
+        self.ended = threading.Event()
+
+    def connected(self, connected: socket.socket) -> None:
+        """The connection is there, and not a byte was written. _RefusedError where none may be."""
+        if self._reach is not None:
+            peer = str(connected.getpeername()[0])
+            if _reach(peer) != self._reach:
+                wanted = "this machine" if self._reach == "loopback" else "another machine"
+                raise _RefusedError(f"{peer} is not on {wanted}")
+        with self._lock:
+            why = "given up while it was connecting" if self._given_up else self._may_send()
+            if why:
+                raise _RefusedError(why)
+            self._socket = connected
+            self.may_have_left = True
+
+    def give_up(self) -> bool:
+        """Whether a byte may have left; if none did, none will."""
+        with self._lock:
+            self._given_up = True
+            if self._socket is not None:
+                try:
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # it is closed already
+            return self.may_have_left
+
+
+class _Watched:
+    # Whoever turns this on for all connections of the process has the request lines, secrets included, on his screen.
+    debuglevel = 0
+    _attempt: _Attempt
+
+    def set_debuglevel(self, level: int) -> None:
+        """Has no effect."""
+
+    def connect(self) -> None:
+        """Name lookup, TCP (and TLS); then the attempt may still refuse to send."""
+        super().connect()  # type: ignore[misc]
+        self._attempt.connected(self.sock)  # type: ignore[attr-defined]
+
+
+class _Http(_Watched, HTTPConnection):
+    def __init__(self, *args: Any, attempt: _Attempt, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._attempt = attempt
+
+
+class _Https(_Watched, HTTPSConnection):
+    def __init__(self, *args: Any, attempt: _Attempt, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._attempt = attempt
+
+
+class _Adapter(HTTPAdapter):
+    """Connections of one attempt."""
+
+    def __init__(self, attempt: _Attempt) -> None:
+        self._attempt = attempt
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self._watch(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        self._watch(manager)
+        return manager
+
+    def _watch(self, manager: PoolManager) -> None:
+        attempt = self._attempt
+
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = partial(_Http, attempt=attempt)  # type: ignore[assignment]
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = partial(_Https, attempt=attempt)  # type: ignore[assignment]
+
+        manager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
+
+
+def get(
+    server: ServerAddress,
+    path: str,
+    query: Query,
+    timeout: float,
+    *,
+    reach: Reach | None,
+    may_send: Callable[[], str] = str,
+    proxies: bool = False,
+) -> Outcome:
+    """Send one request, and tell what is known of it after at most `timeout` seconds. Nothing is raised.
+
+    `reach`: where the connection has to lead, looked at before a byte is written; with `proxies`, those of the
+    environment are used, and it is the proxy's. `may_send` is asked last, on the connected socket: a text is why not.
+    """
+    guard_http_logs()
+    attempt = _Attempt(None if proxies else reach, may_send)
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    url = f"{server.scheme}://{host}:{server.port}{server.path}{path}"
+    thread = threading.Thread(
+        target=_run, args=(attempt, url, query, timeout, proxies), name=f"jvq_fast trade {path}", daemon=True
+    )
+    try:
+        thread.start()
+        is_over = attempt.ended.wait(timeout)
+    except RuntimeError as error:
+        return NotSent(str(error))
+    except BaseException:  # Ctrl-C
+        attempt.give_up()
+        raise
+    if not is_over:
+        return (
+            Lost(f"no reply within {timeout:g} s") if attempt.give_up() else NotSent(f"no connection in {timeout:g} s")
+        )
+    assert attempt.outcome is not None
+    return attempt.outcome
+
+
+def _run(attempt: _Attempt, url: str, query: Query, timeout: float, proxies: bool) -> None:
+    try:
+        attempt.outcome = _exchange(attempt, url, query, timeout, proxies)
+    except BaseException as error:
+        cause = str(error) if isinstance(error, _RefusedError) else os_cause(error)
+        drop_frames(error)
+        attempt.outcome = Lost(cause) if attempt.may_have_left else NotSent(cause)
+    finally:
+        attempt.ended.set()
+
+
+def _exchange(attempt: _Attempt, url: str, query: Query, timeout: float, proxies: bool) -> Outcome:
+    deadline = time.monotonic() + timeout
+    # Only this thread, whose frames nobody sees, has the secrets as text.
+    plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in query.items()}
+    with requests.Session() as session:
+        session.trust_env = proxies
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Adapter(attempt))
+        with session.get(
+            url + "?" + urlencode(plain),
+            headers={"Accept-Encoding": "identity", "Connection": "close"},
+            timeout=timeout,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            body = b""
+            for chunk in response.iter_content(_CHUNK):
+                body += chunk
+                if len(body) > MAX_REPLY:
+                    return Lost(f"a reply of more than {MAX_REPLY} bytes")
+                if time.monotonic() > deadline:
+                    return Lost(f"no whole reply within {timeout:g} s")
+            status = response.status_code
+    if status != requests.codes.ok:
+        return Lost(f"HTTP status {status}")
+    try:
+        reply = json.loads(body, parse_float=Decimal)
+    except (ValueError, RecursionError):
+        return Lost("a reply that is no JSON")
+    return Reply(reply) if isinstance(reply, dict) else Lost("a reply that is no JSON object")
