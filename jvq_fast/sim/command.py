@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from jvq_fast.sim import output
+from jvq_fast.sim.broker import Broker
 from jvq_fast.sim.events import parse_clock
 from jvq_fast.sim.exchange import Exchange, Source
 from jvq_fast.sim.fault_kinds import KINDS, parse
@@ -26,6 +27,7 @@ from jvq_fast.sim.server import Server
 from jvq_fast.sim.settings import Settings
 from jvq_fast.sim.signals import ending
 from jvq_fast.sim.timeline import Timeline, first_trading_day
+from jvq_fast.sim.trade_http import Trade
 
 _ZONE = "Asia/Shanghai"
 _HIGHEST_PORT = 65535
@@ -82,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="port of the HTTP side; by default any")
     parser.add_argument("--ws-port", type=_port, default=0, metavar="N", help="port of the market data; by default any")
+    parser.add_argument("--trade-port", type=_port, default=0, metavar="N", help="port of the broker; by default any")
     parser.add_argument("--json", action="store_true", help="say where it listens in one line of JSON")
     special: dict[str, dict[str, Any]] = {
         "speed": {"type": _speed, "metavar": "N"},
@@ -170,11 +173,16 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
         source = Exchange(settings, timeline, start)
     server = Server(settings, args.host)
     pump = Pump(settings, timeline, source, server, lambda: end(1))
+    broker = Broker(settings, timeline, server, source.snapshot, source.due)
+    pump.watched, pump.on_event = broker.watched, broker.heed
+    trade = Trade(settings, broker, server)
+    allocation = Allocation(settings, server)
 
     def stats() -> dict[str, Any]:
         return {
             "trading_day": timeline.day(timeline.now()).isoformat(),
             "ws": server.url,
+            "trade": allocation.trade,
             "time": timeline.text(),
             "running": timeline.running,
             "finished": timeline.running and bool(items) and source.due() is None,
@@ -182,28 +190,36 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
             **server.stats(),
         }
 
+    http = Http(allocation, server, broker, trade, stats, pump.go)
     with _listening("--ws-port", args.host, args.ws_port):
         await server.open(args.ws_port)
     server.faults.clock = timeline.text
     for text in settings.fault:
         server.faults.set(parse(text))
+    listening: list[asyncio.Server] = []
     try:
-        with _listening("--port", args.host, args.port):
-            http = await Http(Allocation(settings, server), server, stats, pump.go).open(args.host, args.port)
+        for flag, number, listen in (
+            ("--port", args.port, http.open),
+            ("--trade-port", args.trade_port, http.open_trade),
+        ):
+            with _listening(flag, args.host, number):
+                listening.append(await listen(args.host, number))
     except _ListenError:
         server.close()
         raise
+    port, trade_port = (each.sockets[0].getsockname()[1] for each in listening)
+    allocation.trade = f"http://{args.host}:{trade_port}"
     pings = asyncio.create_task(_ping(settings.ping_every, server)) if settings.ping_every else None
-    port = http.sockets[0].getsockname()[1]
     ready = {
         "http": f"http://{args.host}:{port}",
         "ws": server.url,
+        "trade": allocation.trade,
         "trading_day": timeline.day(timeline.now()).isoformat(),
     }
     if args.json:
         line = json.dumps(ready)
     else:
-        line = f"{ready['http']} allocates {ready['ws']}, trading day {ready['trading_day']}"
+        line = f"{ready['http']} allocates {ready['ws']}, broker {ready['trade']}, trading day {ready['trading_day']}"
     try:
         print(line, flush=True)
     except OSError as error:
@@ -218,7 +234,8 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
     status = await ended
     if pings is not None:
         pings.cancel()
-    http.close()
+    for each in listening:
+        each.close()
     server.close()
     return status
 

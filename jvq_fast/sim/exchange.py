@@ -103,7 +103,8 @@ class Exchange:
                 self._schedule(running)
 
     def snapshot(self, code: str) -> Snapshot | None:
-        return self._running[code].market.snapshot(self._timeline.now() % DAY)
+        running = self._running.get(code)
+        return None if running is None else running.market.snapshot(self._timeline.now() % DAY)
 
     def _schedule(self, running: _Running) -> None:
         self._entries += 1

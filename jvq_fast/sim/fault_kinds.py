@@ -12,7 +12,7 @@ from jvq_fast.sim.events import parse_clock
 
 __all__ = ["KINDS", "FaultError", "Kind", "Parameter", "Spec", "no_such_kind", "parse", "read", "read_body"]
 
-Where = Literal["allocation", "handshake", "server", "connection", "message", "frame"]
+Where = Literal["allocation", "handshake", "trade", "server", "connection", "message", "frame"]
 
 
 _EXAMPLE = 'an example: {"kind": "reset", "after": 500}'
@@ -76,7 +76,7 @@ class Kind:
         """The parameters of when and how often."""
         if self.standing:
             return _STANDING
-        return _TIMES if self.where in ("allocation", "handshake", "server") else (*_TIMES, _CONNECTION)
+        return _TIMES if self.where in ("allocation", "handshake", "trade", "server") else (*_TIMES, _CONNECTION)
 
     def takes(self) -> dict[str, Parameter]:
         """All parameters by name."""
@@ -96,6 +96,16 @@ _CONNECTION = Parameter("connection", "all", "all, next for the next one accepte
 _SNAPSHOTS, _TRADES = ("lv1_", "lv10_"), ("lv2_",)
 _LONGEST = 3600.0
 _LARGEST = 1 << 26
+
+
+def _call(default: str) -> Parameter:
+    return Parameter("call", default, "which requests; order is buy or sale", choices=(
+        "any", "login", "check_hold", "check_order", "buy", "sale", "order", "cancel"))  # fmt: skip
+
+
+def _when(default: str) -> Parameter:
+    return Parameter("when", default, "before it is done, and then it is not, or after", choices=("before", "after"))
+
 
 _ALL = (
     # Allocation
@@ -128,6 +138,41 @@ _ALL = (
         Parameter("status", 503, "HTTP status", low=200, high=599),)),
     Kind("handshake_hang", "handshake", "the handshake is never answered"),
     Kind("handshake_drop", "handshake", "closed instead of a handshake"),
+    # Trading: those that hit one request add up
+    Kind("trade_reply_lost", "trade", "no reply", parameters=(
+        _call("order"), _when("after"),
+        Parameter("how", "close", "the connection is closed, or stays open", choices=("close", "hang")))),
+    Kind("trade_reset", "trade", "RST instead of a reply", parameters=(_call("order"), _when("after"))),
+    Kind("trade_delay", "trade", "it takes long", parameters=(
+        _call("any"), Parameter("delay", 2.0, "seconds", low=0, high=_LONGEST),
+        Parameter("when", "after", "before it is done, or between that and the reply", choices=("before", "after")))),
+    Kind("trade_slow_login", "trade", "a login takes long", parameters=(
+        Parameter("delay", 30.0, "seconds", low=0, high=_LONGEST),)),
+    Kind("trade_ticket", "trade", "the ticket has expired", parameters=(_call("any"),)),
+    Kind("trade_reject", "trade", "it is refused", parameters=(
+        _call("order"), Parameter("code", "-1", "code of the reply"),
+        Parameter("message", "系统拒绝该委托", "text of the reply"))),
+    Kind("trade_error_after", "trade", "it is done, and the reply says that it failed", parameters=(
+        _call("order"), Parameter("code", "-1", "code of the reply"),
+        Parameter("message", "系统繁忙", "text of the reply"))),
+    Kind("trade_empty_id", "trade", "code 0 and no order id", parameters=(
+        Parameter("call", "order", "which requests; order is both", choices=("buy", "sale", "order")),
+        Parameter("accepted", True, "the order is accepted all the same"))),
+    Kind("trade_missing", "trade", "an order that is accepted is missing from the first polls", parameters=(
+        Parameter("call", "order", "which requests; order is both", choices=("buy", "sale", "order")),
+        Parameter("polls", 2, "of check_order", low=1, high=1_000_000))),
+    Kind("trade_order_status", "trade", "orders have an unknown status", parameters=(
+        Parameter("text", "废单", "the status"),
+        Parameter("which", "all", "orders of the reply, or the newest alone", choices=("all", "newest")))),
+    Kind("trade_numbers", "trade", "numbers instead of texts", parameters=(_call("any"),)),
+    Kind("trade_fields", "trade", "a field is missing, in lists from each entry", parameters=(
+        _call("any"), Parameter("field", "", "which; any one without it"))),
+    Kind("trade_status", "trade", "an HTTP status instead of a reply", parameters=(
+        _call("any"), _when("after"), Parameter("status", 502, "the status", low=200, high=599))),
+    Kind("trade_html", "trade", "HTML instead of JSON", parameters=(
+        _call("any"), _when("after"), Parameter("body", "<html>bad gateway</html>", "the whole body"))),
+    Kind("trade_truncated", "trade", "the JSON ends early", parameters=(
+        _call("any"), Parameter("cut", 0, "bytes missing; 0 for any number", low=0))),
     # The server
     Kind("down", "server", "nobody can connect: the listening socket is closed until the fault ends", parameters=(
         Parameter("cut", True, "connections that are open are cut"),)),

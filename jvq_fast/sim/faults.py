@@ -48,7 +48,7 @@ class Fault:
     @property
     def sees_messages(self) -> bool:
         """Whether it waits for a message."""
-        return not (self.at_once or self.kind.standing or self.kind.where in ("allocation", "handshake"))
+        return not (self.at_once or self.kind.standing or self.kind.where in ("allocation", "handshake", "trade"))
 
     @property
     def spent(self) -> bool:
@@ -173,6 +173,18 @@ class Faults:
                     return fault, dice
         return None
 
+    def trade(self, call: str) -> list[Hit]:
+        """The faults that hit this request to the broker, in the order in which they were set."""
+        hits = []
+        for fault in tuple(self._active):
+            if fault.kind.where == "trade" and call in _calls(fault):
+                dice = fault.fires(0)
+                if dice is not None:
+                    self.happens(fault)
+                    hits.append((fault, dice))
+        self._settle()
+        return hits
+
     def bad_token(self, token: str) -> Fault | None:
         """The fault that makes a good token bad for this request."""
         for fault in tuple(self._active):
@@ -280,6 +292,20 @@ class Faults:
             if fault.spent and not fault.held and fault.kind.name != "down":
                 self._end(fault)
         self.armed = any(each.sees_messages for each in self._active)
+
+
+# The calls that a value of the parameter ``call`` means, and that of the kinds that have no such parameter.
+_CALLS: dict[str, tuple[str, ...]] = {
+    call: (call,) for call in ("login", "check_hold", "check_order", "buy", "sale", "cancel")
+} | {"order": ("buy", "sale")}
+_CALLS["any"] = tuple(call for call in _CALLS if call != "order")
+_CALLED = {"trade_slow_login": "login", "trade_order_status": "check_order"}
+
+
+def _calls(fault: Fault) -> tuple[str, ...]:
+    """The calls that a fault of trading concerns; a login needs no ticket that could have expired."""
+    calls = _CALLS[fault.values.get("call") or _CALLED[fault.kind.name]]
+    return calls[1:] if fault.kind.name == "trade_ticket" and calls[0] == "login" else calls
 
 
 _INVALID_CLOSES = {

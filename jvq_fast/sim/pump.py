@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from jvq_fast.market_rules import next_trading_day
-from jvq_fast.sim.events import SECOND, parse_clock
+from jvq_fast.sim.events import SECOND, Event, parse_clock
 from jvq_fast.sim.exchange import Source
 from jvq_fast.sim.server import Server
 from jvq_fast.sim.settings import Settings
@@ -27,6 +27,8 @@ class Pump:
     ) -> None:
         """``failed`` is called when an error of ours ends the market; the error itself goes to the loop's handler."""
         self.slipped = 0
+        self.watched: Container[str] = ()  # codes whose events on_event hears, after those who are subscribed
+        self.on_event: Callable[[int, str, Event], None] | None = None
         self._settings = settings
         self._timeline = timeline
         self._source = source
@@ -108,8 +110,10 @@ class Pump:
             elif now - ready > _LATE * timeline.speed * SECOND:
                 self.slipped += now - ready
                 timeline.jump(ready)
-            for _, code, event in source.happen(ready):
+            for moment, code, event in source.happen(ready):
                 server.put(code, event)
+                if self.on_event is not None and code in self.watched:
+                    self.on_event(moment, code, event)
             server.flush()
             timeline.reach(ready)
             if timeline.day(ready) != self._day:

@@ -240,32 +240,46 @@ class Server:
         after: dict[str, str] = {}
         for name in names:
             code = name.partition("_")[2]
-            if code in self._known or len(self._known) < self.settings.max_codes:
+            if self.may_know(code):
                 after[name] = code
-                self._known.add(code)
         connection.subscriptions = after
         for name, code in after.items():
             if name not in before:
                 self._subscribers.setdefault(name, {})[connection] = None
-                self._listeners[code] = self._listeners.get(code, 0) + 1
-                if self._listeners[code] == 1 and self.on_listen:
-                    self.on_listen(code)
+                self.listen(code)
         for name, code in before.items():
             if name not in after:
                 subscribers = self._subscribers[name]
                 del subscribers[connection]
                 if not subscribers:
                     del self._subscribers[name]
-                self._listeners[code] -= 1
-                if not self._listeners[code]:
-                    del self._listeners[code]
-                    if self.on_forget:
-                        self.on_forget(code)
+                self.forget(code)
         if after:
             history = self._history.setdefault(connection.token, {})
             history |= dict.fromkeys(after)
             if len(self._history) > _ACCOUNTS_KEPT:
                 del self._history[next(iter(self._history))]
+
+    def may_know(self, code: str) -> bool:
+        """Whether the market of a code may run: there is room for so many, which from now on has this one too."""
+        if code not in self._known and len(self._known) >= self.settings.max_codes:
+            return False
+        self._known.add(code)
+        return True
+
+    def listen(self, code: str) -> None:
+        """Somebody more wants the market of a code to run: a subscription, or an order."""
+        self._listeners[code] = self._listeners.get(code, 0) + 1
+        if self._listeners[code] == 1 and self.on_listen:
+            self.on_listen(code)
+
+    def forget(self, code: str) -> None:
+        """The end of a ``listen``."""
+        self._listeners[code] -= 1
+        if not self._listeners[code]:
+            del self._listeners[code]
+            if self.on_forget:
+                self.on_forget(code)
 
     def _first_push(self, connection: Connection, before: dict[str, str]) -> None:
         for name, code in connection.subscriptions.items():

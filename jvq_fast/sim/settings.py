@@ -23,6 +23,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "buffer_limit": (1, math.inf),
     "stall_seconds": (0, math.inf),
     "max_codes": (1, math.inf),
+    "ticket_seconds": (1, math.inf),
+    "order_days": (1, 1000),
+    "commission": (0, 0.1),
 }
 
 
@@ -90,6 +93,10 @@ class Settings:
     allocation_scheme: bool = _switch(True, "the address returned has its scheme")
     allocation_path: str = _switch("", "path of the address returned, such as /feed")
     allocation_slash: bool = _switch(False, "the address returned ends with a slash")
+    # The broker
+    ticket_seconds: int = _switch(9000, "seconds for which a ticket is good")
+    order_days: int = _switch(1, "trading days whose orders check_order lists, today's included")
+    commission: float = _switch(0.0, "commission on what is dealt, as a share of its amount, such as 0.00025")
     # Faults
     fault: tuple[str, ...] = _switch((), "let this go wrong: kind:key=value,key=value or JSON; may be repeated")
     keep_sent: bool = _switch(False, "keep what each connection was sent, for GET /sent")
