@@ -14,12 +14,12 @@ from harness import pick
 with harness.instrumented():
     import jvq_fast.decoder
 
-# The handlers are the same in every execution; looking at their signatures takes more than half of one.
-jvq_fast.decoder.check = lambda name, handler: None
-
 import oracle
 import wire
 from pair import Pair
+
+# The handlers are the same in every execution; looking at their signatures takes more than half of one.
+jvq_fast.decoder.check = lambda name, handler: None
 
 # The oracle reads the same numbers over and over; these functions of it depend on their arguments alone.
 for name in ("real", "whole", "time_of_day", "midnight", "day_of"):
