@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 VARIANT = (
@@ -194,6 +194,9 @@ def installed_picows() -> tuple[str, str]:
 
 
 setup(
+    # The examples ship with the package, so that `jvq-fast demo --strategy` runs the one that its users copy.
+    packages=[*find_packages(include=["jvq_fast", "jvq_fast.*"]), "jvq_fast.examples"],
+    package_dir={"jvq_fast.examples": "examples"},
     ext_modules=EXTENSIONS,
     cmdclass={"build_ext": BuildExtensions},
     options={} if VARIANT == "release" else {"build": {"build_base": BASE, "build_lib": f"{BASE}/lib-{TAG}"}},

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from jvq_fast import __version__
-from jvq_fast.cli import demo, doctor, replay, status, watch
+from jvq_fast.cli import demo, doctor, replay, status, trade, watch
 from jvq_fast.cli.complaint import UsageError, explained, fit_to_show
 from jvq_fast.errors import JvqError
 from jvq_fast.sim import command as sim
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         ("replay", "decode what a feed recorded", replay),
         ("doctor", "try the way from the token to the data, and report", doctor),
         ("status", "the counters of a feed that is running", status),
+        ("trade", "an account: log in, look, order, cancel", trade),
     ):
         description = (module.run.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=help_, description=description)

@@ -1,6 +1,7 @@
 """``jvq-fast demo``: a simulator of its own, a feed, a live table, and at the end the sum that must come out even."""
 
 import argparse
+import contextlib
 import gc
 import json
 import secrets
@@ -15,6 +16,7 @@ from jvq_fast.cli.options import add_seconds, make_feed, subscribed_codes
 from jvq_fast.cli.screen import Screen, screen
 from jvq_fast.cli.simulator import Sent, Simulator, bypass_proxies
 from jvq_fast.cli.table import Table
+from jvq_fast.cli.trading import Trading
 from jvq_fast.feed import Feed
 
 __all__ = ["add_arguments", "run"]
@@ -65,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object, as the last line")
     parser.add_argument("--seed", type=int, default=1, help="seed of the generated market (default %(default)s)")
     parser.add_argument("--capture", metavar="FILE", help="record what arrives, for `jvq-fast replay`")
+    parser.add_argument(
+        "--strategy", action="store_true", help="trade on paper with the strategy of examples/reversion.py"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -75,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
     bypass_proxies()
     # Known to nobody else, so that all the simulator sends, it sends to this demo.
     token = secrets.token_hex(16)
-    with Interrupt() as interrupt, Simulator(["--seed", str(options.seed), "--tokens", token]) as simulator:
+    with contextlib.ExitStack() as stack:
+        interrupt = stack.enter_context(Interrupt())
+        simulator = stack.enter_context(Simulator(["--seed", str(options.seed), "--tokens", token]))
         feed = make_feed(
             token,
             options.subscriptions or SUBSCRIPTIONS,
@@ -84,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
             clock="always",
             capture=options.capture,
         )
-        demo = _Demo(feed, simulator, interrupt)
+        trading = stack.enter_context(Trading(feed, simulator.trade, token)) if options.strategy else None
+        demo = _Demo(feed, simulator, interrupt, trading)
         gc.collect()
         gc.freeze()
         interval = sys.getswitchinterval()
@@ -101,8 +109,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Demo:
-    def __init__(self, feed: Feed, simulator: Simulator, interrupt: Interrupt) -> None:
+    def __init__(self, feed: Feed, simulator: Simulator, interrupt: Interrupt, trading: Trading | None) -> None:
         self._feed = feed
+        self._trading = trading
         self._simulator = simulator
         self._interrupt = interrupt
         self._codes = subscribed_codes(feed)
@@ -192,6 +201,8 @@ class _Demo:
         ]
         if lag is not None:
             below.append(f"lag from send to callback: median {lag[0]:,.0f} µs, 99th percentile {lag[1]:,.0f} µs")
+        if self._trading is not None:
+            below += self._trading.lines()
         if self._last_error:
             below.append(self._last_error)
         show.update(self._table.rows(self._codes, self._lag.by_code()), below, final=final)
@@ -218,6 +229,7 @@ class _Demo:
             "came_to_rest": came_to_rest,
             "loop": stats["loop"],
             "trading_day": self._simulator.trading_day,
+            **(self._trading.figures() if self._trading is not None else {}),
         }
 
 

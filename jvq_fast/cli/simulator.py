@@ -71,6 +71,7 @@ class Simulator:
             self._end()
             raise
         self.http: str = ready["http"]
+        self.trade: str = ready["trade"]
         self.trading_day: str = ready["trading_day"]
         return self
 
