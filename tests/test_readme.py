@@ -25,7 +25,9 @@ from simulator import ROOT, TOKEN, Simulator
 pytestmark = pytest.mark.release_only
 
 PAGES = ("README.md", "README.zh-CN.md")
-DOCS = ("autobahn.md", "behaviour.md", "counters.md", "doctor.md", "performance.md", "records.md", "simulator.md")
+DOCS = (
+    "autobahn.md", "behaviour.md", "counters.md", "doctor.md", "performance.md", "records.md", "simulator.md", "trading.md",
+)  # fmt: skip
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RECORDS = 300
 
