@@ -5,6 +5,7 @@ as the README says. All of them reach the simulator as the README tells a reader
 http_proxy. Nothing in them is rewritten.
 """
 
+import dataclasses
 import inspect
 import json
 import os
@@ -26,7 +27,8 @@ pytestmark = pytest.mark.release_only
 
 PAGES = ("README.md", "README.zh-CN.md")
 DOCS = (
-    "autobahn.md", "behaviour.md", "counters.md", "doctor.md", "performance.md", "records.md", "simulator.md", "trading.md",
+    "autobahn.md", "behaviour.md", "counters.md", "doctor.md", "performance.md", "records.md", "simulator.md",
+    "trading.md",
 )  # fmt: skip
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RECORDS = 300
@@ -54,7 +56,13 @@ def surroundings(sim, monkeypatch, tmp_path):
     for name in list(os.environ):
         if name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
             monkeypatch.delenv(name)
-    variables = {"JVQ_FAST_TOKEN": TOKEN, "http_proxy": sim.http, "no_proxy": "127.0.0.1"}
+    variables = {
+        "JVQ_FAST_TOKEN": TOKEN,
+        "JVQ_FAST_ACCOUNT": "123456789012",
+        "JVQ_FAST_PASSWORD": "any",
+        "http_proxy": sim.http,
+        "no_proxy": "127.0.0.1",
+    }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
@@ -266,6 +274,16 @@ def test_the_settings_are_those_of_feed_with_their_defaults(english):
         if name not in ("self", "token", "subscriptions")
     }
     assert stated == actual
+
+
+def test_the_limits_are_those_of_the_risk_gate_with_their_defaults(root):
+    page = (root / "docs" / "trading.md").read_text(encoding="utf-8")
+    stated = {code_words(row[0])[0]: code_words(row[1]) for row in rows(page, "The risk gate")}
+    limits = jvq.Limits()
+    assert list(stated) == [each.name for each in dataclasses.fields(limits)]
+    assert {name: each[0] for name, each in stated.items() if each} == {
+        name: str(getattr(limits, name)) for name in stated if name != "sessions"
+    }
 
 
 def test_the_settings_of_the_decoder_are_marked(english):
