@@ -30,7 +30,7 @@ def sim():
 
 
 def ready_line(sim):
-    return json.dumps({"http": sim.http, "ws": sim.ws, "trading_day": sim.trading_day})
+    return json.dumps({"http": sim.http, "ws": sim.ws, "trade": sim.trade, "trading_day": sim.trading_day})
 
 
 @pytest.mark.parametrize("environment", [{}, {"JVQ_FAST_TOKEN": "f" * 32}], ids=["no_token", "token"])
@@ -97,5 +97,20 @@ def test_the_strategy_has_twenty_lines(root):
     assert len(lines) <= 20
 
 
+def test_the_strategy_that_orders_gets_its_fills_back(root, sim):
+    to_read, to_write = os.pipe()
+    with open(to_read) as stdin, open(to_write, "w") as pipe:  # noqa: PTH123
+        pipe.write(ready_line(sim) + "\n")
+        pipe.flush()
+        path = str(root / "examples" / "reversion.py")
+        with Command(path, module=False, stdin=stdin.fileno()) as command:
+            command.wait_line(lambda text: re.fullmatch(r"buy 10 at \d+\.\d+: 10 held", text) is not None)
+            command.wait_line(lambda text: re.fullmatch(r"sell 10 at \d+\.\d+: 0 held", text) is not None)
+            command.interrupt(signal.SIGINT)
+            assert command.end() == 0
+            assert command.errors() == ""
+
+
 def test_all_examples_are_run(root):
-    assert {path.stem for path in (root / "examples").glob("*.py")} == set(EXAMPLES)
+    stems = {path.stem for path in (root / "examples").glob("*.py")}
+    assert stems == {"__init__", "reversion", *EXAMPLES}

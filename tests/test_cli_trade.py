@@ -1,0 +1,164 @@
+"""``jvq-fast trade`` against the simulator: what each action prints, and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from simulator import TOKEN, Simulator
+
+ACCOUNT, PASSWORD = "123456789012", "pass word%41"
+Trade = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    with Simulator("--seed", "3") as running:
+        yield running
+
+
+@pytest.fixture
+def trade(sim: Simulator, tmp_path: Path) -> Trade:
+    environment = {
+        **os.environ,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "JVQ_FAST_TOKEN": TOKEN,
+        "JVQ_FAST_ACCOUNT": ACCOUNT,
+        "JVQ_FAST_PASSWORD": PASSWORD,
+    }
+
+    def run(*arguments: str, allocation: bool = True, **more: str) -> "subprocess.CompletedProcess[str]":
+        if allocation:
+            arguments = (*arguments, "--allocation", sim.http)
+        if arguments[0] in ("buy", "sell"):
+            arguments = (*arguments, "--trading-day", sim.trading_day, "--clock", "always")
+        return subprocess.run(
+            [sys.executable, "-m", "jvq_fast", "trade", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment | more,
+            check=False,
+        )
+
+    return run
+
+
+def good(done: "subprocess.CompletedProcess[str]") -> str:
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def last_price(trade: Trade) -> str:
+    """From a refusal, which names it."""
+    refused = trade("buy", "000001", "100", "--price", "1.00")
+    assert refused.returncode == 1
+    return refused.stderr.rsplit("last price ", 1)[1].strip()
+
+
+def test_an_account_by_hand(trade: Trade, tmp_path: Path) -> None:
+    assert "logged in, good until" in good(trade("login", "--paper"))
+    assert good(trade("positions", "--paper")).splitlines()[-1].startswith("total ")
+    price = last_price(trade)
+    bought = json.loads(good(trade("buy", "000001", "100", "--price", price, "--paper", "--json")))
+    assert bought["code"] == "000001"
+    assert bought["order_id"]
+    low = f"{float(price) * 0.985:.2f}"
+    resting = json.loads(good(trade("buy", "000001", "200", "--price", low, "--paper", "--json")))
+    listed = good(trade("orders", "--paper"))
+    assert bought["order_id"] in listed
+    assert "working" in listed
+    assert "took the cancellation" in good(trade("cancel", resting["order_id"], "--paper"))
+    orders = json.loads(good(trade("orders", "--paper", "--json")))
+    assert {each["order_id"]: each["status"] for each in orders}[resting["order_id"]] == "cancelled"
+    assert good(trade("resolve", "--paper")) == "nothing is unknown\n"
+    done = trade("resolve", "1", "rejected", "--paper")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is not unknown" in done.stderr
+    # What lies there is its owner's alone, and names nobody.
+    for path in (tmp_path / "state" / "jvq_fast" / "trade").iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+        assert ACCOUNT not in path.name
+        assert ACCOUNT.encode() not in path.read_bytes()
+
+
+def test_nothing_is_sent_unless_a_mode_says_so(trade: Trade, sim: Simulator) -> None:
+    before = sim.broker()["requests"]
+    told = good(trade("buy", "000001", "100", "--price", last_price(trade)))
+    assert told.startswith("not sent, since neither --paper nor --live says so: GET /buy?token=***&ticket=***")
+    assert sim.broker()["requests"] == before
+    for action in (("login",), ("positions",), ("orders",), ("cancel", "1"), ("resolve",), ("kill",), ("rearm",)):
+        done = trade(*action, allocation=action[0] not in ("kill", "rearm"))
+        assert done.returncode == 2, action
+        assert "--live" in done.stderr
+
+
+def test_live_is_not_for_a_simulator_and_paper_for_nothing_else(trade: Trade) -> None:
+    done = trade("positions", "--live")
+    assert done.returncode == 1
+    assert "live mode does not talk to this machine" in done.stderr
+    done = trade("positions", "--paper", "--allocation", "http://192.0.2.1", allocation=False)
+    assert done.returncode == 2
+    assert "192.0.2.1 is not a loopback address" in done.stderr
+
+
+def test_the_kill_switch_from_another_process(trade: Trade) -> None:
+    price = last_price(trade)
+    assert "nothing is ordered any more" in good(trade("kill", "--paper", "--reason", "lunch", allocation=False))
+    done = trade("buy", "000001", "100", "--price", price, "--paper")
+    assert done.returncode == 1
+    assert "lunch" in done.stderr
+    assert good(trade("rearm", "--paper", allocation=False)) == "orders go again\n"
+    good(trade("buy", "000001", "100", "--price", price, "--paper"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("buy", "000001", "100", "--price", "abc"), "abc"),
+        (("buy", "00001", "100", "--price", "12.50"), "00001"),
+        (("buy", "000001", "0", "--price", "12.50"), "above 0"),
+        (("buy", "000001", "100", "--price", "12.50", "--limit", "colour=1"), "colour"),
+        (("buy", "000001", "100", "--price", "12.50", "--limit", "max_per_second=201"), "max_per_second"),
+        (("buy", "000001", "100"), "--price"),
+        (("sing",), "sing"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_that_names_it(trade: Trade, arguments: tuple[str, ...], named: str) -> None:
+    done = trade(*arguments)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_limit_is_named_and_can_be_set(trade: Trade) -> None:
+    price = last_price(trade)
+    done = trade("buy", "000001", "300", "--price", price, "--limit", "max_order_volume=200")
+    assert (done.returncode, done.stderr) == (1, "jvq-fast trade: max_order_volume: 300, at most 200\n")
+    good(trade("buy", "000001", "100", "--price", "1.00", "--limit", "price_band=none", "--limit", "daily_limits=off"))
+
+
+def test_secrets_on_the_command_line_are_warned_of_and_shown_by_nothing(trade: Trade, tmp_path: Path) -> None:
+    done = trade("login", "--paper", "--password", "hunter2!", "--account", "210987654321")
+    assert done.returncode == 0
+    assert done.stderr.count("list of processes") == 2
+    for secret in ("hunter2!", "210987654321", TOKEN):
+        assert secret not in done.stdout + done.stderr
+    path = tmp_path / "password"
+    path.write_text("from a file\n")
+    path.chmod(0o644)
+    done = trade("login", "--paper", "--password-file", str(path))
+    assert done.returncode == 0
+    assert "chmod 600" in done.stderr
+    path.chmod(0o600)
+    good(trade("login", "--paper", "--password-file", str(path)))
+    done = trade("login", "--paper", JVQ_FAST_PASSWORD="")
+    assert done.returncode == 2
+    assert "--password-file" in done.stderr
