@@ -1,4 +1,4 @@
-"""The paper broker against tables written by hand: the exchanges' rules, the queue, and that money and shares add up."""
+"""The paper broker against tables written by hand: the exchanges' rules, the queue; money and shares add up."""
 
 import contextlib
 import datetime as dt
@@ -110,8 +110,7 @@ def outcome(script: Script, account: Account, side: str, code: str, price: str, 
     try:
         (script.buy if side == "buy" else script.sell)(account, code, price, volume)
     except RefusedError as refused:
-        assert refused.message
-        return refused.code
+        return refused.code if refused.message else "no text"
     finally:
         script.check()
     return "0"
