@@ -445,8 +445,21 @@ def test_a_call_that_matches_little_goes_to_the_better_price_first() -> None:
     first, better = (script.buy(account, "600519", price, 200) for price in ("100.01", "100.02"))
     script.at("09:25").trade("600519", ("100.00", 300))
     assert (fills(better), fills(first)) == ([("100.00", 200)], [("100.00", 100)])
-    script.at("09:30").book("600519", [("100.01", 400)], [("100.02", 400)])
+    script.at("09:25:05").book("600519", [("100.01", 400)], [("100.02", 400)])
     assert first.ahead == 400
+    script.at("09:30").trade("600519", ("100.01", 350))
+    assert (first.ahead, first.rest) == (50, 100)
+    script.check()
+
+
+def test_what_a_call_leaves_over_takes_nothing_before_trading_goes_on() -> None:
+    script = Script("09:16")
+    order = script.buy(script.account(), "600519", "100.05", 300)
+    script.at("09:25").trade("600519", ("100.00", 100))
+    script.at("09:25:05").book("600519", [("100.00", 400)], [("100.01", 400)])
+    assert fills(order) == [("100.00", 100)]
+    script.at("09:30:01").book("600519", [("100.00", 400)], [("100.01", 400)])
+    assert fills(order) == [("100.00", 100), ("100.05", 200)]
     script.check()
 
 

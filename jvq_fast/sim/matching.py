@@ -133,8 +133,8 @@ class Matching:
         self._bids, self._asks, self._seen = _Side(+1), _Side(-1), False
         return left
 
-    def show(self, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]) -> None:
-        """The market's book in continuous trading is this now: (price, volume) of each level."""
+    def show(self, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]], *, trading: bool = True) -> None:
+        """The market's book is this now: (price, volume) of each level. Not ``trading``: it fills nothing yet."""
         self._seen = True
         self._bids.show(bids)
         self._asks.show(asks)
@@ -142,6 +142,8 @@ class Matching:
             seen = (self._bids if order.buying else self._asks).ahead(order.price)
             if seen is not None:
                 order.ahead = seen if order.ahead is None else min(order.ahead, seen)
+        if not trading:
+            return
         for buying, opposite in ((True, self._asks), (False, self._bids)):
             for order in self._by_priority(buying):
                 for price in opposite.within(order.price):
