@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from jvq_fast.sim.broker import Broker
 from jvq_fast.sim.events import DAY, SECOND, Snapshot, Trade, parse_clock
-from jvq_fast.sim.order_rules import RefusedError
+from jvq_fast.sim.order_rules import Refusal, RefusedError
 from jvq_fast.sim.orders import Account, Holding, Order
 from jvq_fast.sim.settings import Settings
 from jvq_fast.sim.timeline import Timeline
+from simulator import ROOT
 
 FRIDAY, MONDAY = dt.date(2026, 11, 27), dt.date(2026, 11, 30)
 CLOSES = {
@@ -559,3 +560,10 @@ def test_an_account_is_the_same_for_the_same_seed_and_number() -> None:
     assert start(1, "310000000001") == start(1, "310000000001")
     assert start(1, "310000000001") != start(2, "310000000001")
     assert start(1, "310000000001") != start(1, "310000000002")
+
+
+def test_every_refusal_is_in_the_docs() -> None:
+    rows = [row for row in (ROOT / "docs" / "simulator.md").read_text("utf-8").splitlines() if row.startswith("| `-1")]
+    for refusal in Refusal:
+        code, text = refusal.value
+        assert any(row.startswith(f"| `{code}` ") and f"`{text}`" in row for row in rows), refusal
