@@ -31,7 +31,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Simulator:
     """``with Simulator("--seed", "7") as sim:`` — options as on the command line; ready when the block begins.
 
-    ``http``, ``ws`` and ``trading_day`` are those of the ready line. Leaving the block ends the process.
+    ``http``, ``ws``, ``trade`` and ``trading_day`` are those of the ready line. Leaving the block ends the process.
     """
 
     def __init__(self, *options: str, timeout: float = 60.0) -> None:
@@ -51,6 +51,7 @@ class Simulator:
             raise AssertionError(f"the simulator did not start: {errors}") from None
         self.http: str = ready["http"]
         self.ws: str = ready["ws"]
+        self.trade: str = ready["trade"]
         self.trading_day: str = ready["trading_day"]
 
     def __enter__(self) -> Self:
@@ -110,6 +111,10 @@ class Simulator:
     def sent(self, connection: int) -> "list[Sent]":
         """GET /sent: what a connection was sent, record by record; needs the option --keep-sent."""
         return [Sent(*entry) for entry in json.loads(self.request(f"/sent?connection={connection}"))]
+
+    def broker(self, account: str = "") -> dict[str, Any]:
+        """GET /broker: accounts, orders with their fills, the requests received, and what does not add up."""
+        return dict(json.loads(self.request(f"/broker?account={account}")))
 
     def go(self) -> None:
         """POST /go: start a market that was started with --hold."""

@@ -263,8 +263,8 @@ class Broker:
             return
         self._now = moment % DAY
         if isinstance(event, Snapshot):
-            if _continuous(event.time):
-                self._show(code, matching, event)
+            if OPENING_MATCH <= event.time < AFTERNOON[1]:
+                self._show(code, matching, event, trading=event.time >= MORNING[0])
         else:
             shown = self._shown.get(code)
             for trade in event:
@@ -279,12 +279,13 @@ class Broker:
                 self._show(code, matching, self._snapshot(code))
         self._settle(code)
 
-    def _show(self, code: str, matching: Matching, snapshot: Snapshot | None) -> None:
+    def _show(self, code: str, matching: Matching, snapshot: Snapshot | None, *, trading: bool = True) -> None:
         """Let the queue see a book; a replay has no newer one than its last snapshot, which is not seen twice."""
         if snapshot is None or snapshot is self._shown.get(code) or snapshot.time < OPENING_MATCH:
             return
-        self._shown[code] = snapshot
-        matching.show(_levels(snapshot.bids), _levels(snapshot.asks))
+        if trading:
+            self._shown[code] = snapshot
+        matching.show(_levels(snapshot.bids), _levels(snapshot.asks), trading=trading)
 
     def _settle(self, code: str) -> None:
         """Watch a code as long as there is something to watch it for."""

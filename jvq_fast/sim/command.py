@@ -190,6 +190,13 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
             **server.stats(),
         }
 
+    asked = 0
+
+    def in_use() -> bool:
+        nonlocal asked
+        before, asked = asked, broker.received.total()
+        return bool(server.connections()) or asked != before
+
     http = Http(allocation, server, broker, trade, stats, pump.go)
     with _listening("--ws-port", args.host, args.ws_port):
         await server.open(args.ws_port)
@@ -230,7 +237,7 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
             print(f"jvq-fast sim: {output.complaint(error)}", file=sys.stderr)
             end(1)
     else:
-        _end_with_reader(loop, server, lambda: end(0))
+        _end_with_reader(loop, in_use, lambda: end(0))
     status = await ended
     if pings is not None:
         pings.cancel()
@@ -255,7 +262,7 @@ def _listening(flag: str, host: str, port: int) -> Iterator[None]:
         raise _ListenError(f"can't listen on {host}, port {port}: {why}: look at --host and {flag}") from None
 
 
-def _end_with_reader(loop: asyncio.AbstractEventLoop, server: Server, end: Callable[[], None]) -> None:
+def _end_with_reader(loop: asyncio.AbstractEventLoop, in_use: Callable[[], bool], end: Callable[[], None]) -> None:
     """In ``jvq-fast sim | program`` the program's end is the simulator's, or the shell would wait for ever.
 
     Some read the line, close the pipe, and go on to connect: they have _LEFT_ALONE seconds.
@@ -276,7 +283,7 @@ def _end_with_reader(loop: asyncio.AbstractEventLoop, server: Server, end: Calla
                 if left == 0:
                     end()
                 else:
-                    loop.call_later(1.0, look, _LEFT_ALONE if server.connections() else left - 1)
+                    loop.call_later(1.0, look, _LEFT_ALONE if in_use() else left - 1)
 
             loop.add_reader(written, gone)  # the end to write to becomes readable only by an error
 

@@ -147,8 +147,12 @@ class Http:
         writer: asyncio.StreamWriter,
     ) -> None:
         try:
-            await serve(await read_request(reader), reader, writer)
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, TimeoutError):
+            try:
+                request = await read_request(reader)
+            except (ValueError, asyncio.LimitOverrunError):
+                return
+            await serve(request, reader, writer)
+        except (OSError, EOFError, TimeoutError):
             pass
         finally:
             writer.close()

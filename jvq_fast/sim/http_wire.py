@@ -45,8 +45,12 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
     parts = lines[0].split(" ")
     if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
         return Request("", "", {}, body, False)
-    url = urlsplit(parts[1])
-    return Request(parts[0], url.path, parse_qs(url.query), body, bool(url.netloc))
+    method, target, _ = parts
+    if target.startswith("/"):  # // too, after an address that ends with a slash
+        path, _, query = target.partition("?")
+        return Request(method, path, parse_qs(query), body, False)
+    url = urlsplit(target)
+    return Request(method, url.path, parse_qs(url.query), body, bool(url.netloc))
 
 
 async def send(writer: asyncio.StreamWriter, answer: Answer, seconds: float = 0.0) -> None:

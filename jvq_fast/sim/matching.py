@@ -94,6 +94,7 @@ class Matching:
         self._filled = filled
         self._bids, self._asks = _Side(+1), _Side(-1)
         self._orders: list[Order] = []
+        self._seen = False  # whether there was a book at all
 
     @property
     def idle(self) -> bool:
@@ -112,7 +113,8 @@ class Matching:
             self._give(order, price, opposite.take(price, order.rest), "book")
             if not order.rest:
                 return
-        order.ahead = (self._bids if order.buying else self._asks).ahead(order.price)
+        if self._seen:
+            order.ahead = (self._bids if order.buying else self._asks).ahead(order.price)
         self._orders.append(order)
 
     def wait(self, order: Order) -> None:
@@ -128,17 +130,20 @@ class Matching:
     def close(self) -> tuple[Order, ...]:
         """The end of the day: what is left of the orders; the book is forgotten."""
         left, self._orders = tuple(self._orders), []
-        self._bids, self._asks = _Side(+1), _Side(-1)
+        self._bids, self._asks, self._seen = _Side(+1), _Side(-1), False
         return left
 
-    def show(self, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]) -> None:
-        """The market's book in continuous trading is this now: (price, volume) of each level."""
+    def show(self, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]], *, trading: bool = True) -> None:
+        """The market's book is this now: (price, volume) of each level. Not ``trading``: it fills nothing yet."""
+        self._seen = True
         self._bids.show(bids)
         self._asks.show(asks)
         for order in self._orders:
             seen = (self._bids if order.buying else self._asks).ahead(order.price)
             if seen is not None:
                 order.ahead = seen if order.ahead is None else min(order.ahead, seen)
+        if not trading:
+            return
         for buying, opposite in ((True, self._asks), (False, self._bids)):
             for order in self._by_priority(buying):
                 for price in opposite.within(order.price):
@@ -172,9 +177,9 @@ class Matching:
             if order.came > time:
                 continue
             if order.price == price:
-                if order.ahead is None:
+                if order.ahead is None and self._seen:
                     continue
-                waits = min(left, max(order.ahead - used, 0))
+                waits = min(left, max((order.ahead or 0) - used, 0))
                 used += waits
                 left -= waits
                 met.append(order)
@@ -184,7 +189,8 @@ class Matching:
             left -= got
             self._give(order, order.price, got, "trade")
         for order in met:
-            order.ahead = max((order.ahead or 0) - used, 0)
+            if order.ahead is not None:
+                order.ahead = max(order.ahead - used, 0)
         return left
 
     def match(self, price: int, volume: int) -> None:
