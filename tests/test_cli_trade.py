@@ -123,7 +123,7 @@ def test_the_kill_switch_from_another_process(trade: Trade) -> None:
     [
         (("buy", "000001", "100", "--price", "abc"), "abc"),
         (("buy", "00001", "100", "--price", "12.50"), "00001"),
-        (("buy", "000001", "0", "--price", "12.50"), "above 0"),
+        (("sell", "000001", "0", "--price", "12.50"), "above 0"),
         (("buy", "000001", "100", "--price", "12.50", "--limit", "colour=1"), "colour"),
         (("buy", "000001", "100", "--price", "12.50", "--limit", "max_per_second=201"), "max_per_second"),
         (("buy", "000001", "100"), "--price"),

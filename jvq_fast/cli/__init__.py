@@ -73,7 +73,7 @@ class _Parser(argparse.ArgumentParser):
     """Shows what it can't make sense of, but no token among it; of a subcommand in one line."""
 
     def error(self, message: str) -> NoReturn:
-        if self.get_default("run") is None:
+        if self.get_default("run") is None and self.get_default("act") is None:
             super().error(fit_to_show(message))
         self.exit(_MISUSED, f"{self.prog}: {fit_to_show(message)}; see {self.prog} --help\n")
 

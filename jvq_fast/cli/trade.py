@@ -18,11 +18,11 @@ from jvq_fast.cli.text import table
 from jvq_fast.errors import NoMarketData
 from jvq_fast.feed import Feed
 from jvq_fast.redact import Secret
-from jvq_fast.trade.arguments import default_paths
+from jvq_fast.trade.arguments import default_paths, request
 from jvq_fast.trade.client import TradeClient
 from jvq_fast.trade.gate import Limits
 from jvq_fast.trade.kill import KillSwitch
-from jvq_fast.trade.model import Intent, Order
+from jvq_fast.trade.model import Intent, Order, Side
 from jvq_fast.trade.session import Mode
 
 __all__ = ["add_arguments", "run"]
@@ -108,7 +108,7 @@ def _mode(options: argparse.Namespace) -> Mode:
     return "live" if options.live else "paper" if options.paper else "dry"
 
 
-def _make(options: argparse.Namespace, market: Feed | None = None) -> TradeClient:
+def _make(options: argparse.Namespace, market: Feed | None = None, limits: Limits | None = None) -> TradeClient:
     try:
         return TradeClient(
             tokens.read(options),
@@ -118,7 +118,7 @@ def _make(options: argparse.Namespace, market: Feed | None = None) -> TradeClien
             market=market,
             server=options.server,
             allocation=options.allocation,
-            limits=_limits(getattr(options, "limit", [])),
+            limits=limits,
             journal=options.journal,
             ticket_file=options.ticket_file,
         )
@@ -188,11 +188,13 @@ def _sell(options: argparse.Namespace) -> int:
 
 
 def _order(options: argparse.Namespace, place: Callable[[TradeClient], Order]) -> int:
-    with _prices(options) as feed, _make(options, feed) as client:
-        try:
-            order = place(client)
-        except (ValueError, TypeError) as error:
-            raise UsageError(str(error)) from None
+    try:
+        request(Side(options.action), options.code, options.price, options.volume)
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from None
+    limits = _limits(options.limit)
+    with _prices(options) as feed, _make(options, feed, limits) as client:
+        order = place(client)
         if options.wait and client.mode != "dry":
             order = client.wait(order, options.wait)
     text = f"not sent, since neither --paper nor --live says so: {order.request}" if order.request else ""

@@ -7,7 +7,8 @@ from pathlib import Path
 from jvq_fast.allocation import SERVICE, ServerAddress, service_url
 from jvq_fast.redact import Secret
 from jvq_fast.trade import wire
-from jvq_fast.trade.model import shown
+from jvq_fast.trade.gate import Request
+from jvq_fast.trade.model import Side, shown
 from jvq_fast.trade.private import mark_of, new_salt, open_private, state_folder
 from jvq_fast.trade.session import Mode
 
@@ -71,7 +72,12 @@ def password(text: object) -> "Secret | Exception":
     return Secret(text) if text else ValueError("the password is empty")
 
 
-def code(code: object) -> str:
+def request(side: Side, code: object, price: object, volume: object) -> Request:
+    """An order as it was asked for. TypeError, for a float too, or ValueError names what is wrong with it."""
+    return Request(side, _code(code), _price(price), _volume(volume))
+
+
+def _code(code: object) -> str:
     if not isinstance(code, str):
         raise TypeError(f"a code is a str such as '600519', not {code!r}")
     if not (len(code) == 6 and code.isascii() and code.isdigit()):
@@ -79,7 +85,7 @@ def code(code: object) -> str:
     return code
 
 
-def price(price: object) -> Decimal:
+def _price(price: object) -> Decimal:
     if isinstance(price, float):
         raise TypeError(
             f"a price is a Decimal or a str, not the float {price!r}: pass '{price!r}' or Decimal('{price!r}')"
@@ -95,7 +101,7 @@ def price(price: object) -> Decimal:
     return number
 
 
-def volume(volume: object) -> int:
+def _volume(volume: object) -> int:
     if isinstance(volume, bool) or not hasattr(volume, "__index__"):
         raise TypeError(f"a volume is an int, not {volume!r}")
     number = int(volume.__index__())

@@ -19,7 +19,7 @@ from jvq_fast.threads import is_feed_thread
 from jvq_fast.trade import arguments
 from jvq_fast.trade.billing import Bill
 from jvq_fast.trade.dispatch import Dispatcher
-from jvq_fast.trade.gate import Gate, Limits, Request
+from jvq_fast.trade.gate import Gate, Limits
 from jvq_fast.trade.journal import Journal
 from jvq_fast.trade.kill import KillSwitch
 from jvq_fast.trade.ledger import Ledger
@@ -330,7 +330,7 @@ class TradeClient:
 
     def _enter(self, side: Side, code: str, price: Price, volume: int, name: str | None) -> Entered:
         self._check_open()
-        request = Request(side, arguments.code(code), arguments.price(price), arguments.volume(volume))
+        request = arguments.request(side, code, price, volume)
         return self._placing.enter(request, name if name is not None else self._market.name(request.code))
 
     def _enter_cancel(self, order: Order | Intent | str) -> Entered:
