@@ -7,20 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from jvq_fast.cli.complaint import UsageError
+from jvq_fast.cli.complaint import UsageError, warn_of_secret
 
-__all__ = ["add_arguments", "read_account", "read_password", "warn_of_secret"]
+__all__ = ["add_arguments", "read_account", "read_password"]
 
 _VARIABLES = {"account": "JVQ_FAST_ACCOUNT", "password": "JVQ_FAST_PASSWORD"}
 _OTHERS = 0o077
-
-
-def warn_of_secret(option: str, instead: str) -> None:
-    """Say that a secret stood on the command line."""
-    print(
-        f"jvq-fast: every user of this machine can read what follows {option} in the list of processes; use {instead}",
-        file=sys.stderr,
-    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

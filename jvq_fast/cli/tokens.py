@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from jvq_fast.cli.complaint import UsageError
+from jvq_fast.cli.complaint import UsageError, warn_of_secret
 
 __all__ = ["VARIABLE", "add_arguments", "read"]
 
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def read(options: argparse.Namespace) -> str:
     """The token from an option, else from the variable. UsageError, which never shows a token, where there is none."""
     if options.token is not None:
+        warn_of_secret("--token", f"--token-file or {VARIABLE}")
         return _checked(options.token, "--token")
     if options.token_file is not None:
         return _checked(_from_file(options.token_file), f"the token file {options.token_file}")

@@ -54,8 +54,8 @@ class TradeClient:
     `lists_to_reject` lists of orders have borne it out. `fees` are CNY by call, `budget` what a day's calls may cost,
     `polling_budget` what they may have cost when the client polls by itself. `clock` tells the time of the exchange,
     aware: by default Shanghai's wall clock in live mode, else the latest exchange time of the market. `timeout` is
-    seconds for a call, `login_timeout` for a login, `allocation_timeout` for an allocation. `proxies`: use those of the
-    environment.
+    seconds for a call, `login_timeout` for a login, `allocation_timeout` for an allocation, and `allocation_interval`
+    the least time between two. `proxies`: use those of the environment.
 
     Calls that block (`buy`, `sell`, `cancel`, `wait`, `login`, `account`, `positions`, `orders`) are for any thread but
     a feed's: there they raise RuntimeError. `submit_buy`, `submit_sell` and `submit_cancel` return futures at once, in
@@ -86,6 +86,7 @@ class TradeClient:
         timeout: float = 5.0,
         login_timeout: float = 45.0,
         allocation_timeout: float = 10.0,
+        allocation_interval: float = 3.0,
         lists_to_reject: int = 3,
         proxies: bool = False,
     ) -> None:
@@ -126,7 +127,7 @@ class TradeClient:
             raise
         self._switch = KillSwitch(kept.path if kept is not None else None)
         self._events = Dispatcher()
-        access = Access(mode, service, fixed, timeout, login_timeout, allocation_timeout, proxies)
+        access = Access(mode, service, fixed, timeout, login_timeout, allocation_timeout, allocation_interval, proxies)
         self._session = Session(
             own_token, own_account, own_password, access, tickets, self._count_call, self._check_budget
         )

@@ -299,6 +299,11 @@ class Gate:
                 self._repeats.popleft()
             self._repeats.append((monotonic, order))
 
+    def add_value(self, value: Decimal, now: dt.datetime) -> None:
+        """An order that was taken back is at the broker all the same."""
+        if now.date() == self._day:
+            self._value += value
+
     def take_back(self, order: Request, now: dt.datetime) -> None:
         """It did not reach the broker: its value counts no more, and it may be repeated."""
         if now.date() == self._day:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jvq_fast.errors import AccountInUseError, JournalError
+from jvq_fast.forks import keep_from_children, let_go
 from jvq_fast.redact import Secret
 from jvq_fast.trade.locks import try_lock
 from jvq_fast.trade.private import complaint, mark_of, new_salt, open_private, sync_folder
@@ -39,6 +40,7 @@ class Journal:
             self._descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
         except OSError as error:
             raise JournalError(f"the journal {path} can't be opened: {error.strerror}") from None
+        self._held = keep_from_children(self._descriptor)
         try:
             if not try_lock(self._descriptor):
                 raise AccountInUseError(
@@ -64,7 +66,7 @@ class Journal:
                     }
                 )
         except BaseException:
-            os.close(self._descriptor)
+            self.close()
             raise
 
     def _read(self) -> int:
@@ -124,6 +126,7 @@ class Journal:
         """Give it up for another process. A second time does nothing."""
         if self._descriptor >= 0:
             self._broken = f"the journal {self.path} is closed"
+            let_go(self._descriptor, self._held)
             os.close(self._descriptor)
             self._descriptor = -1
 

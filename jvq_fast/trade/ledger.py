@@ -159,10 +159,13 @@ class Ledger:
     def read(self, listed: Iterable[Order], asked: frozenset[int]) -> News:
         """Take the broker's list of orders in."""
         with self.lock:
+            rejected = {each.number for each in self.book.intents() if each.outcome is Outcome.REJECTED}
             news = self.book.read(listed, asked)
             for intent in news.settled:
                 if intent.outcome is Outcome.REJECTED:
                     self._take_back(intent)
+                elif intent.number in rejected:
+                    self._gate.add_value(intent.value, intent.at)
                 self._note_outcome(intent)
             for order in news.orders:
                 self._note(_entry_of(order))

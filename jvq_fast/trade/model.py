@@ -251,7 +251,7 @@ def read_order(row: object) -> Order:
     return Order(
         order_id=order_id,
         code=_text(row, "code"),
-        name=str(row.get("name", "")),
+        name=shown(row.get("name", "")),
         side=_SIDES.get(side_text),
         side_text=shown(side_text),
         status=_STATUSES.get(status_text, Status.UNKNOWN_TEXT),
@@ -288,7 +288,7 @@ def _read_position(row: object) -> Position:
         raise UnreadableError(f"a position is no object: {shown(row)}")
     return Position(
         code=_text(row, "code"),
-        name=str(row.get("name", "")),
+        name=shown(row.get("name", "")),
         volume=whole(row.get("hold_vol"), "hold_vol"),
         usable=whole(row.get("usable_vol"), "usable_vol"),
         day_earn=money(row.get("day_earn"), "day_earn"),

@@ -30,6 +30,7 @@ class Access:
     timeout: float
     login_timeout: float
     allocation_timeout: float
+    allocation_interval: float
     proxies: bool
 
 
@@ -59,6 +60,7 @@ class Session:
         self._lock = threading.Lock()
         self._ticket: Ticket | None = None
         self._is_loaded = False
+        self._asked = float("-inf")
 
     @property
     def reach(self) -> wire.Reach:
@@ -75,9 +77,9 @@ class Session:
                     self._ticket = None
             self._is_loaded = True
             if anew or self._ticket is None or not self._ticket.is_good(time.time()):
-                self._ticket = self._log_in()
+                ticket = self._ticket = self._log_in()
                 if self._file is not None:
-                    self._file.save(self._ticket)
+                    self._file.save(ticket)
             return self._ticket
 
     def _fits(self, server: ServerAddress) -> bool:
@@ -114,6 +116,13 @@ class Session:
 
     def _allocate(self) -> ServerAddress:
         access = self._access
+        time.sleep(max(0.0, self._asked + access.allocation_interval - time.monotonic()))
+        try:
+            return self._ask_for_server(access)
+        finally:
+            self._asked = time.monotonic()
+
+    def _ask_for_server(self, access: Access) -> ServerAddress:
         text = allocate(
             self._token,
             "ab",
@@ -135,9 +144,12 @@ class Session:
         *,
         may_send: Callable[[], str] = str,
     ) -> wire.Outcome:
-        """One call with a ticket. Nothing is raised."""
+        """One call with a ticket. Nothing is raised. Of a server that can't be reached the ticket is forgotten."""
         signed: dict[str, str | Secret] = {"token": self._token, "ticket": ticket.secret, **(query or {})}
-        return self._get(ticket.server, f"/{name}", signed, self._access.timeout, may_send)
+        outcome = self._get(ticket.server, f"/{name}", signed, self._access.timeout, may_send)
+        if isinstance(outcome, wire.NotSent) and not outcome.was_refused and self._access.server is None:
+            self.drop(ticket)  # old servers go away
+        return outcome
 
     def _get(
         self,

@@ -39,9 +39,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Not a byte left this machine."""
+    """Not a byte left this machine. `was_refused`: since it may not, on a connection that was there."""
 
     cause: str
+    was_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +228,10 @@ def _run(attempt: _Attempt, url: str, query: Query, timeout: float, proxies: boo
     try:
         attempt.outcome = _exchange(attempt, url, query, timeout, proxies)
     except BaseException as error:
-        cause = str(error) if isinstance(error, _RefusedError) else os_cause(error)
+        refused = isinstance(error, _RefusedError)
+        cause = str(error) if refused else os_cause(error)
         drop_frames(error)
-        attempt.outcome = Lost(cause) if attempt.may_have_left else NotSent(cause)
+        attempt.outcome = Lost(cause) if attempt.may_have_left else NotSent(cause, refused)
     finally:
         attempt.ended.set()
 
