@@ -266,7 +266,7 @@ class Broker:
             if OPENING_MATCH <= event.time < AFTERNOON[1]:
                 self._show(code, matching, event, trading=event.time >= MORNING[0])
         else:
-            shown = self._shown.get(code)
+            shown = self._shown.get(code) if self._settings.replay else None  # where trades arrive late
             for trade in event:
                 price = thousandths(trade.price)
                 if price and _continuous(trade.time):
@@ -275,8 +275,6 @@ class Broker:
             matched = [(thousandths(each.price), each.volume) for each in event if _matched(each.time)]
             for price in dict.fromkeys(price for price, _ in matched if price):
                 matching.match(price, sum(volume for each, volume in matched if each == price))
-            if _continuous(event[-1].time):
-                self._show(code, matching, self._snapshot(code))
         self._settle(code)
 
     def _show(self, code: str, matching: Matching, snapshot: Snapshot | None, *, trading: bool = True) -> None:
