@@ -512,6 +512,22 @@ def test_faults_by_switch_and_by_seed() -> None:
     assert run("2") != first
 
 
+def test_nobody_can_connect_to_a_broker_that_is_down(sim: Simulator, dealer: Dealer) -> None:
+    before = sim.broker()
+    number = sim.fault("trade_down")
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        dealer.buy("600519", "1700.00", 100)
+    after = sim.broker()
+    assert after["requests"] == before["requests"]
+    sim.clear(number)
+    assert dealer.buy("600519", "1700.00", 100)["code"] == "0"
+    with Simulator("--fault", "trade_down:seconds=1") as other:
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            Dealer(other)
+        time.sleep(1.2)
+        assert Dealer(other).holdings()
+
+
 def test_faults_of_allocation_are_for_the_broker_too(sim: Simulator) -> None:
     sim.fault("allocation_dead")
     server = allocate(sim)["server"]
