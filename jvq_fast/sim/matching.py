@@ -105,11 +105,6 @@ class Matching:
         """Whether there is no order, and nothing taken that is to be remembered."""
         return not (self._orders or self._bids.taken or self._asks.taken)
 
-    @property
-    def orders(self) -> tuple[Order, ...]:
-        """Those that work, in the order in which they came."""
-        return tuple(self._orders)
-
     def come(self, order: Order) -> None:
         """A new order in continuous trading."""
         opposite = self._asks if order.buying else self._bids
