@@ -35,6 +35,10 @@ class Floor:
     def __init__(self) -> None:
         self.listeners: dict[str, int] = {}
 
+    @property
+    def has_listeners(self) -> bool:
+        return any(self.listeners.values())
+
     def may_know(self, code: str) -> bool:
         return True
 
@@ -461,6 +465,27 @@ def test_what_a_call_leaves_over_takes_nothing_before_trading_goes_on() -> None:
     assert fills(order) == [("100.00", 100)]
     script.at("09:30:01").book("600519", [("100.00", 400)], [("100.01", 400)])
     assert fills(order) == [("100.00", 100), ("100.05", 200)]
+    script.check()
+
+
+def test_where_there_is_no_book_trades_alone_fill() -> None:
+    script = Script()
+    script.snapshots.clear()
+    account = script.account()
+    order = script.buy(account, "600519", "99.98", 300)
+    assert order.ahead is None
+    script.trade("600519", ("99.99", 100))
+    script.trade("600519", ("99.98", 200))
+    script.trade("600519", ("99.50", 50))
+    assert fills(order) == [("99.98", 200), ("99.98", 50)]
+    script.check()
+
+
+def test_a_trade_that_happened_before_an_order_came_does_not_fill_it() -> None:
+    script = Script(replay=("recorded.csv",))  # where trades arrive late
+    order = script.buy(script.account(), "600519", "99.98", 300)
+    script.broker.heed(script.timeline.now(), "600519", (Trade(parse_clock("09:59:59"), 1, "99.90", 500),))
+    assert not order.fills
     script.check()
 
 

@@ -213,6 +213,21 @@ def test_at_any_speed_an_order_ends_with_its_day_at_the_latest(speed: str) -> No
         sim.wait_still()
 
 
+def test_at_full_speed_orders_alone_move_the_time_and_it_stands_where_they_are_taken() -> None:
+    with Simulator("--speed", "max", "--from", "09:15", "--order-days", "9") as sim:
+        dealer = Dealer(sim)
+        times = []
+        for price in ("13.75", "13.75", "11.30", "13.75"):  # the call, the morning, to the close, the next morning
+            if price == "11.30":
+                sim.fault("day_change", at="14:55")
+            order = dealer.buy("000001", price, 100)["order_id"]
+            assert order
+            times.append(dealer.wait(order, lambda order: order["status"] in ("已成", "已撤"), timeout=60))
+        assert [each["time"][:4] for each in times] == ["0915", "0930", "1455", "0915"]
+        assert [each["status"] for each in times] == ["已成", "已成", "已撤", "已成"]
+        assert times[3]["day"] > times[2]["day"]
+
+
 def test_in_a_call_auction_it_is_filled_at_the_price_of_the_match() -> None:
     with Simulator("--from", "09:15", "--speed", "200", "--order-days", "2") as sim, Peer(sim.url()) as peer:
         dealer = Dealer(sim)
@@ -510,6 +525,22 @@ def test_faults_by_switch_and_by_seed() -> None:
     assert set(first) == {"", "502"}
     assert run("1") == first
     assert run("2") != first
+
+
+def test_nobody_can_connect_to_a_broker_that_is_down(sim: Simulator, dealer: Dealer) -> None:
+    before = sim.broker()
+    number = sim.fault("trade_down")
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        dealer.buy("600519", "1700.00", 100)
+    after = sim.broker()
+    assert after["requests"] == before["requests"]
+    sim.clear(number)
+    assert dealer.buy("600519", "1700.00", 100)["code"] == "0"
+    with Simulator("--fault", "trade_down:seconds=1") as other:
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            Dealer(other)
+        time.sleep(1.2)
+        assert Dealer(other).holdings()
 
 
 def test_faults_of_allocation_are_for_the_broker_too(sim: Simulator) -> None:

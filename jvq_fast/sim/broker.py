@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from jvq_fast.market_rules import Phase, phase, previous_trading_day
 from jvq_fast.sim.events import DAY, MINUTE, SECOND, Event, Level, Snapshot, clock_text
 from jvq_fast.sim.listing import Listing, listing
-from jvq_fast.sim.market import AFTERNOON, CLOSE, MORNING, OPENING_MATCH
+from jvq_fast.sim.market import AFTERNOON, CLOSE, CLOSING_MATCH, MORNING, OPENING_MATCH
 from jvq_fast.sim.matching import Matching
 from jvq_fast.sim.order_rules import (
     Refusal,
@@ -52,6 +52,10 @@ Request = dict[str, Any]
 
 class Floor(Protocol):
     """What the broker needs of the server that knows who listens to which code."""
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody listens to anything."""
 
     def may_know(self, code: str) -> bool:
         """Whether the market of a code may run."""
@@ -157,6 +161,7 @@ class Broker:
         wanted, size = read_price(price), read_volume(volume)
         if not _CODE.fullmatch(code) or not self._floor.may_know(code):
             raise RefusedError(Refusal.CODE)
+        self._end_pause()
         self._floor.listen(code)  # which ends a night or a lunch that nobody waited for
         order = None
         try:
@@ -169,6 +174,21 @@ class Broker:
                 self._floor.forget(code)
         self._settle(code)
         return order
+
+    def _end_pause(self) -> None:
+        """At full speed time stands while nobody listens: it may not stand for ever where no order is taken."""
+        timeline, settings = self._timeline, self._settings
+        stands = timeline.full_speed and timeline.running and not self._floor.has_listeners
+        if not stands or settings.calendar or settings.replay:
+            return
+        now = timeline.now()
+        clock = now % DAY
+        if OPENING_MATCH <= clock < MORNING[0]:
+            timeline.jump(now - clock + MORNING[0])
+        elif MORNING[1] <= clock < AFTERNOON[0]:
+            timeline.jump(now - clock + AFTERNOON[0])
+        elif CLOSING_MATCH <= clock < CLOSE:
+            timeline.jump(now - clock + CLOSE)
 
     def _check(
         self, account: Account, code: str, price: Decimal, volume: int, snapshot: Snapshot | None, *, buying: bool
@@ -266,7 +286,7 @@ class Broker:
             if OPENING_MATCH <= event.time < AFTERNOON[1]:
                 self._show(code, matching, event, trading=event.time >= MORNING[0])
         else:
-            shown = self._shown.get(code)
+            shown = self._shown.get(code) if self._settings.replay else None  # where trades arrive late
             for trade in event:
                 price = thousandths(trade.price)
                 if price and _continuous(trade.time):
@@ -275,8 +295,6 @@ class Broker:
             matched = [(thousandths(each.price), each.volume) for each in event if _matched(each.time)]
             for price in dict.fromkeys(price for price, _ in matched if price):
                 matching.match(price, sum(volume for each, volume in matched if each == price))
-            if _continuous(event[-1].time):
-                self._show(code, matching, self._snapshot(code))
         self._settle(code)
 
     def _show(self, code: str, matching: Matching, snapshot: Snapshot | None, *, trading: bool = True) -> None:

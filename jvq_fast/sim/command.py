@@ -21,6 +21,7 @@ from jvq_fast.sim.events import parse_clock
 from jvq_fast.sim.exchange import Exchange, Source
 from jvq_fast.sim.fault_kinds import KINDS, parse
 from jvq_fast.sim.http import Allocation, Http
+from jvq_fast.sim.port import Port
 from jvq_fast.sim.pump import Pump
 from jvq_fast.sim.replay import Replay, ReplayError, load
 from jvq_fast.sim.server import Server
@@ -201,24 +202,21 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
     with _listening("--ws-port", args.host, args.ws_port):
         await server.open(args.ws_port)
     server.faults.clock = timeline.text
-    for text in settings.fault:
-        server.faults.set(parse(text))
-    listening: list[asyncio.Server] = []
+    http_port = server.ports["http"] = Port(http.listen)
+    trade_port = server.ports["trade_down"] = Port(http.listen_for_trade)
     try:
-        for flag, number, listen in (
-            ("--port", args.port, http.open),
-            ("--trade-port", args.trade_port, http.open_trade),
-        ):
+        for flag, port, number in (("--port", http_port, args.port), ("--trade-port", trade_port, args.trade_port)):
             with _listening(flag, args.host, number):
-                listening.append(await listen(args.host, number))
+                await port.open(args.host, number)
     except _ListenError:
         server.close()
         raise
-    port, trade_port = (each.sockets[0].getsockname()[1] for each in listening)
-    allocation.trade = f"http://{args.host}:{trade_port}"
+    allocation.trade = f"http://{args.host}:{trade_port.number}"
+    for text in settings.fault:
+        server.faults.set(parse(text))
     pings = asyncio.create_task(_ping(settings.ping_every, server)) if settings.ping_every else None
     ready = {
-        "http": f"http://{args.host}:{port}",
+        "http": f"http://{args.host}:{http_port.number}",
         "ws": server.url,
         "trade": allocation.trade,
         "trading_day": timeline.day(timeline.now()).isoformat(),
@@ -241,8 +239,6 @@ async def _serve(args: argparse.Namespace, settings: Settings, items: list[Any])
     status = await ended
     if pings is not None:
         pings.cancel()
-    for each in listening:
-        each.close()
     server.close()
     return status
 

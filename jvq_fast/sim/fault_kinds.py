@@ -176,6 +176,7 @@ _ALL = (
     # The server
     Kind("down", "server", "nobody can connect: the listening socket is closed until the fault ends", parameters=(
         Parameter("cut", True, "connections that are open are cut"),)),
+    Kind("trade_down", "server", "nobody can connect to the broker: as down, for its port"),
     Kind("quota", "server", "another limit of connections per token", standing=True, parameters=(
         Parameter("limit", 1, "connections per token; 0 for any number", low=0),
         Parameter("over_limit", "refuse", "beyond it the new one or the oldest must go", choices=("refuse", "evict")))),

@@ -16,6 +16,7 @@ __all__ = ["Fault", "Faults"]
 
 _HAPPENINGS_KEPT = 10_000
 _ENDED_KEPT = 1000
+_SHUTS = ("down", "trade_down")
 
 
 class Fault:
@@ -244,9 +245,9 @@ class Faults:
             self._strike(fault, connection)
 
     def _strike_server(self, fault: Fault) -> None:
-        if fault.kind.name == "down":
+        if fault.kind.name in _SHUTS:
             if not fault.ended:
-                self._server.go_down(fault, cut=fault.values["cut"])
+                self._server.go_down(fault, cut=fault.values.get("cut", False))
         elif self._server.on_day_change is not None:
             self._server.on_day_change(fault.values["days"], fault.values["at"])
 
@@ -282,14 +283,14 @@ class Faults:
         for connection in tuple(fault.held):
             connection.release()
         fault.held.clear()
-        if fault.kind.name == "down":
+        if fault.kind.name in _SHUTS:
             self._server.come_up(fault)
         self._settle()
 
     def _settle(self) -> None:
         """End what is over, and see whether messages need looking at."""
         for fault in tuple(self._active):
-            if fault.spent and not fault.held and fault.kind.name != "down":
+            if fault.spent and not fault.held and fault.kind.name not in _SHUTS:
                 self._end(fault)
         self.armed = any(each.sees_messages for each in self._active)
 

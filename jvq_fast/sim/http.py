@@ -132,13 +132,13 @@ class Http:
             "/fault/clear": self._clear_faults,
         }
 
-    async def open(self, host: str, port: int) -> asyncio.Server:
+    async def listen(self, **where: Any) -> asyncio.Server:
         """Listen for all but the broker, which answers here too if it is asked as through a proxy."""
-        return await asyncio.start_server(partial(self._client, self._serve), host, port, limit=LARGEST)
+        return await asyncio.start_server(partial(self._client, self._serve), **where, limit=LARGEST)
 
-    async def open_trade(self, host: str, port: int) -> asyncio.Server:
-        """Listen for the broker."""
-        return await asyncio.start_server(partial(self._client, self._trade.serve), host, port, limit=LARGEST)
+    async def listen_for_trade(self, **where: Any) -> asyncio.Server:
+        """Listen for the broker alone."""
+        return await asyncio.start_server(partial(self._client, self._trade.serve), **where, limit=LARGEST)
 
     async def _client(
         self,

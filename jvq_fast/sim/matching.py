@@ -31,7 +31,9 @@ class _Side:
 
     @property
     def best(self) -> int | None:
-        return max(self.volumes, key=lambda price: price * self.sign) if self.volumes else None
+        if not self.volumes:
+            return None
+        return max(self.volumes) if self.sign > 0 else min(self.volumes)
 
     def ahead(self, price: int) -> int | None:
         """What is visible at a price; None where it lies behind all that is visible."""
@@ -40,7 +42,9 @@ class _Side:
         return None if self._hides(price, self.volumes) else 0
 
     def _hides(self, price: int, levels: dict[int, int]) -> bool:
-        return len(levels) >= _VISIBLE and price * self.sign < min(each * self.sign for each in levels)
+        if len(levels) < _VISIBLE:
+            return False
+        return price < min(levels) if self.sign > 0 else price > max(levels)
 
     def show(self, levels: Iterable[tuple[int, int]]) -> None:
         """This is what the market has now."""
@@ -57,12 +61,12 @@ class _Side:
 
     def wear(self, price: int, volume: int) -> None:
         """The market traded so much at a price: all better levels are gone."""
-        for each in [each for each in self.volumes if (each - price) * self.sign > 0]:
-            del self.volumes[each]
-            self.taken.pop(each, None)
-        if price in self.volumes:
-            self.volumes[price] -= min(volume, self.volumes[price])
+        while (best := self.best) is not None and (best - price) * self.sign > 0:
+            del self.volumes[best]
+            self.taken.pop(best, None)
+        if best == price:
             self._use(price, volume)
+            self.volumes[price] -= min(volume, self.volumes[price])
             if not self.volumes[price]:
                 del self.volumes[price]
 
@@ -100,11 +104,6 @@ class Matching:
     def idle(self) -> bool:
         """Whether there is no order, and nothing taken that is to be remembered."""
         return not (self._orders or self._bids.taken or self._asks.taken)
-
-    @property
-    def orders(self) -> tuple[Order, ...]:
-        """Those that work, in the order in which they came."""
-        return tuple(self._orders)
 
     def come(self, order: Order) -> None:
         """A new order in continuous trading."""
@@ -145,7 +144,8 @@ class Matching:
         if not trading:
             return
         for buying, opposite in ((True, self._asks), (False, self._bids)):
-            for order in self._by_priority(buying):
+            best = opposite.best
+            for order in self._by_priority(buying, best) if best is not None else ():
                 for price in opposite.within(order.price):
                     self._give(order, order.price, opposite.take(price, order.rest), "level")
                     if not order.rest:
@@ -205,19 +205,21 @@ class Matching:
             order.ahead = None
         self._clear()
 
-    def _by_priority(self, buying: bool, price: int | None = None) -> list[Order]:
-        """The orders of one side, the first to be filled first; those only that may trade at a price."""
+    def _by_priority(self, buying: bool, price: int) -> list[Order]:
+        """The orders of one side that may trade at a price, the first to be filled first."""
         sign = 1 if buying else -1
         chosen = [
             order
             for order in self._orders
-            if order.buying is buying and order.rest and (price is None or (order.price - price) * sign >= 0)
+            if order.buying is buying and order.rest and (order.price - price) * sign >= 0
         ]
-        return sorted(chosen, key=lambda order: -order.price * sign)  # stable: those that came first stay first
+        chosen.sort(key=lambda order: -order.price * sign)  # stable: those that came first stay first
+        return chosen
 
     def _give(self, order: Order, price: int, volume: int, how: str) -> None:
         if volume:
             self._filled(order, price, volume, how)
 
     def _clear(self) -> None:
-        self._orders = [order for order in self._orders if order.rest]
+        if any(not order.rest for order in self._orders):
+            self._orders = [order for order in self._orders if order.rest]

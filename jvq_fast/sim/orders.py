@@ -6,6 +6,7 @@ Money is whole thousandths of a CNY, and so are prices; volumes are shares, fund
 import datetime as dt
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 __all__ = ["MILLION", "Account", "Fill", "Holding", "Order", "money_text", "price_text", "thousandths"]
@@ -13,6 +14,7 @@ __all__ = ["MILLION", "Account", "Fill", "Holding", "Order", "money_text", "pric
 MILLION = 1_000_000
 
 
+@lru_cache(1 << 16)
 def thousandths(text: str) -> int:
     """A price of the market in thousandths of a CNY; 0 where there is none."""
     return int(Decimal(text or "0") * 1000)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import re
-import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -24,6 +23,7 @@ from jvq_fast.sim.events import Event, Snapshot
 from jvq_fast.sim.faults import Fault, Faults
 from jvq_fast.sim.handshake import NoResponse, Unheard, refuse
 from jvq_fast.sim.ledger import Entry, Ledger
+from jvq_fast.sim.port import Port
 from jvq_fast.sim.settings import Settings
 from jvq_fast.sim.wire import Wire
 
@@ -53,11 +53,8 @@ class Server:
         self.faults = Faults(self, settings.seed)
         self.ledger = Ledger() if settings.keep_sent else None
         self._host = host
-        self._port = 0
-        self._listening: asyncio.Server | None = None
-        self._parked: socket.socket | None = None  # holds the port while nobody listens there
-        self._down: set[Fault] = set()
-        self._coming_up: asyncio.Task[None] | None = None
+        self._port = Port(self._listen)
+        self.ports = {"down": self._port}  # by the fault that shuts it
         self._connections: dict[int, Connection] = {}
         self._closed: deque[Connection] = deque(maxlen=_CLOSED_KEPT)
         self._past = dict.fromkeys(("messages", "bytes", "trades", "quotes", "depths", "records"), 0)
@@ -74,7 +71,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"ws://{self._host}:{self._port}"
+        return f"ws://{self._host}:{self._port.number}"
 
     @property
     def has_listeners(self) -> bool:
@@ -83,10 +80,10 @@ class Server:
 
     async def open(self, port: int) -> None:
         """Listen on a port, 0 for any."""
-        await self._listen({"host": self._host, "port": port})
+        await self._port.open(self._host, port)
 
-    async def _listen(self, where: dict[str, Any]) -> None:
-        self._listening = await ws_create_server(
+    async def _listen(self, **where: Any) -> asyncio.Server:
+        return await ws_create_server(
             self._accept,
             **where,
             max_frame_size=MAX_COMMAND,
@@ -95,49 +92,29 @@ class Server:
             use_aiofastnet=False,
             logger_name=_log,
         )
-        self._port = self._listening.sockets[0].getsockname()[1]
 
     async def move(self) -> str:
         """Cut every connection and listen on another port; nothing else changes. The new address."""
-        old = self._listening
         await self.open(0)
-        if old is not None:
-            old.close()
-        if self._parked is not None:
-            self._parked.close()
-            self._parked = None
         for connection in self.connections():
             connection.cut()
         return self.url
 
     def go_down(self, fault: Fault, *, cut: bool) -> None:
         """Refuse connections until ``come_up``; the port stays ours. ``cut``: those that are open are cut."""
-        self._down.add(fault)
-        if self._listening is not None:
-            family = self._listening.sockets[0].family
-            address = self._listening.sockets[0].getsockname()
-            self._listening.close()
-            self._listening = None
-            self._parked = socket.socket(family, socket.SOCK_STREAM)
-            self._parked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._parked.bind(address)
+        self.ports[fault.kind.name].shut(fault)
         if cut:
             for connection in self.connections():
                 connection.cut()
 
     def come_up(self, fault: Fault) -> None:
         """The end of a ``go_down``; with the last of them it listens again."""
-        self._down.discard(fault)
-        if not self._down and self._parked is not None:
-            parked, self._parked = self._parked, None
-            self._coming_up = asyncio.get_running_loop().create_task(self._listen({"sock": parked}))
+        self.ports[fault.kind.name].reopen(fault)
 
     def close(self) -> None:
-        """Stop listening and cut every connection."""
-        if self._listening is not None:
-            self._listening.close()
-        if self._parked is not None:
-            self._parked.close()
+        """Stop listening, here and at the other ports, and cut every connection."""
+        for port in self.ports.values():
+            port.close()
         for connection in self.connections():
             connection.cut()
 
@@ -377,9 +354,9 @@ class Server:
         return None
 
     async def settled(self) -> None:
-        """Wait until it listens again, if it is about to."""
-        if self._coming_up is not None:
-            await self._coming_up
+        """Wait until all ports listen again that are about to."""
+        for port in self.ports.values():
+            await port.settled()
 
     def sent(self, number: int) -> Iterator[Entry] | None:
         """What a connection was sent, see ``Ledger``; None where that is not kept."""
