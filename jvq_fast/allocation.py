@@ -160,7 +160,7 @@ def exchange(
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                body = b""
+                body = bytearray()
                 # Byte by byte (out of a buffer), or a reply that trickles in would go past the deadline unseen.
                 for chunk in response.iter_content(1):
                     body += chunk
@@ -168,7 +168,7 @@ def exchange(
                         return AllocationError(f"{_name_of(service)} sent more than {MAX_REPLY} bytes")
                     if time.monotonic() > deadline:
                         return AllocationError(f"{_name_of(service)} sent no whole reply within {timeout:g} s")
-                return Reply(response.status_code, dict(response.headers), body, time.monotonic() - begin)
+                return Reply(response.status_code, dict(response.headers), bytes(body), time.monotonic() - begin)
     except requests.Timeout as error:
         drop_frames(error)
         return no_reply(service, timeout)
