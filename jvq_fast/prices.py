@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -69,7 +69,8 @@ class Prices:
         if ratio is None:
             return None
         # The last close is a multiple of the tick, so the doubt ends at the next ones within.
-        lowest, highest = -(-lowest // step) * step, highest // step * step
+        lowest = (lowest / step).to_integral_value(ROUND_CEILING) * step
+        highest = (highest / step).to_integral_value(ROUND_FLOOR) * step
         if lowest > highest:
             return None
         return limit_prices(lowest, ratio, step)[0], limit_prices(highest, ratio, step)[1]
