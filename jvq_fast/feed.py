@@ -268,7 +268,10 @@ class Feed:
         return self._prices.last(code)
 
     def age(self, code: str) -> float | None:
-        """Seconds since a record of a code arrived; None where none did. From any thread; needs the code's history."""
+        """Seconds since a record of a code arrived; None where none did. From any thread; needs the code's history.
+
+        What is `STALE`, as the first push after a subscription may be, is as old as its time says.
+        """
         return self._prices.age(code)
 
     def name(self, code: str) -> str:

@@ -1,6 +1,7 @@
 """Reads what a trade client is given. Whatever is wrong with it is named, and no secret is."""
 
 import os
+from collections.abc import Collection
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from jvq_fast.trade.gate import Request
 from jvq_fast.trade.model import Side, shown
 from jvq_fast.trade.private import mark_of, new_salt, open_private, state_folder
 from jvq_fast.trade.session import Mode
+
+_DAY = 86_400
+_DIGITS = 12  # before and after the point, more than any price has
 
 
 def where(mode: Mode, server: str | None, allocation: str | None, proxies: bool) -> tuple[str, ServerAddress | None]:
@@ -51,11 +55,11 @@ def default_paths(account: Secret, mode: Mode) -> tuple[Path, Path]:
 
 
 def check_positive(**settings: float) -> None:
-    """ValueError for what is no time."""
+    """ValueError for what is no time, and for what no thread can wait for."""
     for name, value in settings.items():
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (is_number and value > 0):
-            raise ValueError(f"{name} is a time in seconds above 0, not {value!r}")
+        if not (is_number and 0 < value <= _DAY):
+            raise ValueError(f"{name} is a time in seconds above 0 and up to a day, not {value!r}")
 
 
 def account(text: object) -> "Secret | Exception":
@@ -70,6 +74,15 @@ def password(text: object) -> "Secret | Exception":
     if not isinstance(text, str):
         return TypeError(f"a password is a str, not {type(text).__name__}")
     return Secret(text) if text else ValueError("the password is empty")
+
+
+def trusted(texts: object) -> frozenset[str]:
+    """Texts that reject an order for sure."""
+    if isinstance(texts, str) or not isinstance(texts, Collection):
+        raise TypeError(f"trusted_rejections is a collection of texts, not {texts!r}")
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ValueError(f"trusted_rejections are texts that say something, not {texts!r}")
+    return frozenset(texts)
 
 
 def request(side: Side, code: object, price: object, volume: object) -> Request:
@@ -98,6 +111,8 @@ def _price(price: object) -> Decimal:
         raise ValueError(f"that is no price: {shown(price)}") from None
     if not number.is_finite() or number <= 0:
         raise ValueError(f"a price is above 0, not {number}")
+    if number.adjusted() >= _DIGITS or number != round(number, _DIGITS):
+        raise ValueError(f"that is no price: {number}")
     return number
 
 

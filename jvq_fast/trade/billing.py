@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from jvq_fast.errors import BudgetError
+from jvq_fast.trade.model import amount
 
 # PROTOCOL: CNY a call.
 FEES: Mapping[str, Decimal] = {
@@ -29,9 +30,9 @@ class Bill:
         unknown = set(fees) - set(FEES)
         if unknown:
             raise ValueError(f"no such call: {', '.join(sorted(unknown))}; there are {', '.join(FEES)}")
-        self.fees = {**FEES, **fees}
-        self.budget = budget
-        self.polling_budget = polling_budget
+        self.fees = {**FEES, **{call: amount(f"the fee of {call}", fee) for call, fee in fees.items()}}
+        self.budget = None if budget is None else amount("budget", budget)
+        self.polling_budget = None if polling_budget is None else amount("polling_budget", polling_budget)
         self._calls: dict[dt.date, Counter[str]] = {}
 
     def count(self, day: dt.date, call: str) -> None:

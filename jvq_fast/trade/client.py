@@ -23,7 +23,7 @@ from jvq_fast.trade.gate import Gate, Limits
 from jvq_fast.trade.journal import Journal
 from jvq_fast.trade.kill import KillSwitch
 from jvq_fast.trade.ledger import Ledger
-from jvq_fast.trade.market import Clock, Market, NoMarket, market_clock, wall_clock
+from jvq_fast.trade.market import Clock, Market, NoMarket, in_shanghai, market_clock, wall_clock
 from jvq_fast.trade.model import SHANGHAI, Account, Intent, Order, Outcome, Position, Side, shown
 from jvq_fast.trade.orders import WINDOW, Book
 from jvq_fast.trade.placing import Entered, Placing
@@ -101,13 +101,16 @@ class TradeClient:
         if mode not in get_args(Mode):
             raise ValueError(f"mode is 'dry', 'paper' or 'live', not {mode!r}")
         arguments.check_positive(timeout=timeout, login_timeout=login_timeout, allocation_timeout=allocation_timeout)
-        if lists_to_reject < 1:
-            raise ValueError(f"lists_to_reject is at least 1, not {lists_to_reject!r}")
+        if not isinstance(lists_to_reject, int) or lists_to_reject < 1:
+            raise ValueError(f"lists_to_reject is a whole number from 1 on, not {lists_to_reject!r}")
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits are Limits, not {type(limits).__name__}")
+        texts = arguments.trusted(trusted_rejections)
         service, fixed = arguments.where(mode, server, allocation, proxies)
         self.mode: Mode = mode
         self._market: Market = market if market is not None else NoMarket()
         told = market_clock(market)
-        self._clock: Clock = clock or (wall_clock if mode == "live" or told is None else told)
+        self._clock: Clock = in_shanghai(clock or (wall_clock if mode == "live" or told is None else told))
         self._process = os.getpid()
         polling = polling or Polling()
         bill = Bill(fees or {}, budget, polling_budget)
@@ -150,7 +153,7 @@ class TradeClient:
             self._tracker.wake,
             lists_to_reject,
             polling.fast,
-            frozenset(trusted_rejections),
+            texts,
         )
         self._intake: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._intake_thread: threading.Thread | None = None

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from jvq_fast.errors import NoMarketData, RiskError
 from jvq_fast.market_rules import Lot, Phase, daily_limit, is_trading_day, limit_prices, lot, phase, tick
 from jvq_fast.trade.market import Market
-from jvq_fast.trade.model import Side
+from jvq_fast.trade.model import Side, amount
 
 # The exchanges' line for high-frequency trading is 300 orders and cancels a second or 20,000 a day on one account
 # (rules on programme trading of 2024, in force since 2025-07-07). Limits are held below it, whatever is asked for.
@@ -65,16 +65,23 @@ class Limits:
         for name in (*_MONEY, "price_band"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _decimal(name, value))
+                object.__setattr__(self, name, amount(name, value))
         for name in ("max_data_age", "repeat_window"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
+            if value is None and name == "max_data_age":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
                 raise ValueError(f"{name} is a time in seconds, not {value!r}")
         object.__setattr__(
             self,
             "last_close",
-            {code: _decimal(f"last_close of {code}", price) for code, price in self.last_close.items()},
+            {code: amount(f"last_close of {code}", price) for code, price in self.last_close.items()},
         )
+        for code, price in self.last_close.items():
+            if not price:
+                raise ValueError(f"last_close of {code} is above 0")
+        if self.sessions is not None and not all(isinstance(each, Phase) for each in self.sessions):
+            raise TypeError("sessions are a collection of phases, such as jvq_fast.market_rules.Phase.CONTINUOUS")
         if isinstance(self.codes, str) or isinstance(self.st, str):
             raise TypeError("codes and st are collections of codes, not one str")
 
@@ -85,18 +92,6 @@ class Limits:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _decimal(name: str, value: object) -> Decimal:
-    if isinstance(value, float):
-        raise TypeError(f"{name} is a Decimal, a str or an int, not the float {value!r}: pass Decimal({str(value)!r})")
-    try:
-        number = Decimal(value) if isinstance(value, (Decimal, str, int)) and not isinstance(value, bool) else None
-    except ArithmeticError:
-        number = None
-    if number is None or not number.is_finite() or number < 0:
-        raise ValueError(f"{name} is a number from 0 on, not {value!r}")
-    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +192,7 @@ class Gate:
                 "max_order_value", limits.max_order_value, order.value,
                 f"{order.value:,} CNY, at most {limits.max_order_value:,}",
             )  # fmt: skip
-        spent = self._value if situation.now.date() == self._day else Decimal(0)
+        spent = Decimal(0) if self._is_new_day(situation.now) else self._value
         if limits.max_daily_value is not None and spent + order.value > limits.max_daily_value:
             self._refuse(
                 "max_daily_value", limits.max_daily_value, spent + order.value,
@@ -272,7 +267,7 @@ class Gate:
                 "max_per_second", limits.max_per_second, len(self._second) + 1,
                 f"{len(self._second)} orders and cancels went within a second, at most {limits.max_per_second}",
             )  # fmt: skip
-        count = self._count if now.date() == self._day else 0
+        count = 0 if self._is_new_day(now) else self._count
         if count >= limits.max_per_day:
             self._refuse(
                 "max_per_day", limits.max_per_day, count + 1,
@@ -286,7 +281,7 @@ class Gate:
 
     def count(self, order: Request | None, now: dt.datetime, monotonic: float | None) -> None:
         """An order, or a cancel, was let through. `monotonic` is None for one of a process that is gone."""
-        if now.date() != self._day:
+        if self._is_new_day(now):
             self._day, self._count, self._value = now.date(), 0, Decimal(0)
         self._count += 1
         if monotonic is not None:
@@ -303,6 +298,10 @@ class Gate:
         """An order that was taken back is at the broker all the same."""
         if now.date() == self._day:
             self._value += value
+
+    def _is_new_day(self, now: dt.datetime) -> bool:
+        # A clock that is the market's may run back over midnight, and the day's counts must not begin anew by that.
+        return self._day is None or now.date() > self._day
 
     def take_back(self, order: Request, now: dt.datetime) -> None:
         """It did not reach the broker: its value counts no more, and it may be repeated."""

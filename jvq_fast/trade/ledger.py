@@ -137,6 +137,11 @@ class Ledger:
             self._note_outcome(intent)
             return intent
 
+    def settle_dry(self, number: int) -> Intent:
+        """It was not sent, in dry mode, where the gate counts it all the same: it is to say what it would say."""
+        with self.lock:
+            return self.book.settle(number, Outcome.NOT_SENT)
+
     def refuse(self, number: int, code: str, message: str, at: dt.datetime) -> Intent:
         """The broker said no, which has to be borne out."""
         with self.lock:

@@ -51,6 +51,18 @@ def wall_clock() -> dt.datetime:
     return dt.datetime.now(SHANGHAI)
 
 
+def in_shanghai(clock: Clock) -> Clock:
+    """The same clock, whose times tell Shanghai's date and time of day. ValueError for a time without a zone."""
+
+    def now() -> dt.datetime:
+        time = clock()
+        if time.tzinfo is None:
+            raise ValueError(f"the clock tells a time without a zone: {time}")
+        return time.astimezone(SHANGHAI)
+
+    return now
+
+
 def market_clock(market: object) -> Clock | None:
     """The latest exchange time that a market saw, the wall clock before it saw any; None where it tells none."""
     told: Callable[[], dt.datetime | None] | None = getattr(market, "exchange_time", None)
@@ -59,6 +71,6 @@ def market_clock(market: object) -> Clock | None:
     latest = told  # for the type checker
 
     def now() -> dt.datetime:
-        return (latest() or wall_clock()).astimezone(SHANGHAI)
+        return latest() or wall_clock()
 
     return now

@@ -188,6 +188,19 @@ class UnreadableError(Exception):
     """A reply, or a part of one, that is not what it should be; the message names the field and shows no secret."""
 
 
+def amount(name: str, value: object) -> Decimal:
+    """A setting of money or of a ratio. TypeError for a float, ValueError for what is no number from 0 on."""
+    if isinstance(value, float):
+        raise TypeError(f"{name} is a Decimal, a str or an int, not the float {value!r}: pass Decimal({str(value)!r})")
+    try:
+        number = Decimal(value) if isinstance(value, (Decimal, str, int)) and not isinstance(value, bool) else None
+    except ArithmeticError:
+        number = None
+    if number is None or not number.is_finite() or number < 0:
+        raise ValueError(f"{name} is a number from 0 on, not {value!r}")
+    return number
+
+
 def money(value: object, field: str) -> Decimal:
     """A number of a reply, a string or not. UnreadableError names the field."""
     text = _text_of_number(value)

@@ -77,7 +77,11 @@ class Placing:
         with self._ledger.lock:
             self._check_killed()
             self._check_frozen(request)
-            return Entered(self._ledger.enter(request, name, usable, self._clock(), time.monotonic()), ticket)
+            now = self._clock()
+            if ticket is not None:
+                # Once more: a login and the lists it took have been paid for since.
+                self._ledger.bill.check(now.date(), _CALLS[request.side])
+            return Entered(self._ledger.enter(request, name, usable, now, time.monotonic()), ticket)
 
     def enter_cancel(self, order: Order) -> Entered:
         """The same for a cancel, which nothing holds back but the gate's limits of how many go."""
@@ -148,7 +152,7 @@ class Placing:
         return order
 
     def _send_in_dry_mode(self, intent: Intent, query: dict[str, str]) -> Order:
-        settled = self._ledger.settle(intent.number, Outcome.NOT_SENT)
+        settled = self._ledger.settle_dry(intent.number)
         assert settled.side is not None
         told = "&".join(f"{name}={value}" for name, value in {"token": "***", "ticket": "***", **query}.items())
         order = Order(
