@@ -124,9 +124,7 @@ class ModelBroker:
 
     def usable(self, code: str) -> int:
         selling = (
-            each.volume - each.dealt
-            for each in self.orders
-            if each.is_open and not each.buying and each.code == code
+            each.volume - each.dealt for each in self.orders if each.is_open and not each.buying and each.code == code
         )
         return self.held.get(code, 0) - self.locked.get(code, 0) - sum(selling)
 

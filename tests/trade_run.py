@@ -25,7 +25,6 @@ import jvq_fast as jvq
 from jvq_fast.errors import (
     AccountInUseError,
     JvqError,
-    NoMarketData,
     OrderNotSent,
     OrderRejected,
     OrderUnknown,
@@ -38,7 +37,7 @@ from jvq_fast.trade import Intent, Limits, Order, Outcome, Polling, TradeClient,
 from jvq_fast.trade.dispatch import Dispatcher
 from jvq_fast.trade.model import SHANGHAI
 from jvq_fast.trade.tracker import Tracker
-from model_broker import FOREIGN, HELD, Deal, ModelBroker
+from model_broker import FOREIGN, Deal, ModelBroker
 from simulator import TOKEN
 
 ACCOUNT = "123456789012"
@@ -47,15 +46,14 @@ PRICES = {
     "600519": Decimal("1250.00"), "000001": Decimal("11.50"), "601398": Decimal("6.20"), "113050": Decimal("118.000")
 }  # fmt: skip
 MARGIN = Decimal("0.02")
-KNOWN = (Outcome.ACCEPTED, Outcome.REJECTED, Outcome.NOT_SENT)
 
 # What may become of a call, beside that it is answered as it should be.
 LOST = ("reset before", "no reply after", "reset after", "html before", "5xx after", "truncated")
 FAULTS = {
     "buy": (
-        "refused connection", "slow connection", *LOST, "late", "slow", "slow", "too slow", "rejected", "trusted",
-        "expired", "error after", "empty id", "empty id and not accepted", "missing", "missing", "numbers", "field",
-        "duplicate id", "code beside id", "no code",
+        "refused connection", "slow connection", *LOST, "late", "late", "slow", "slow", "slow", "too slow", "rejected",
+        "trusted", "expired", "error after", "empty id", "empty id and not accepted", "missing", "missing", "numbers",
+        "field", "duplicate id", "code beside id", "no code",
     ),
     "cancel": (
         "refused connection", "slow connection", *LOST, "late", "slow", "too slow", "rejected", "expired",
@@ -208,7 +206,6 @@ class World:
         self.fills: Counter[str] = Counter()
         self.flagged: set[int] = set()  # in all lives
         self.flagged_now: set[int] = set()  # in this one
-        self.told_lost: set[int] = set()
         self.by_human: dict[int, Outcome] = {}
         self.client: TradeClient
 
@@ -248,6 +245,9 @@ class World:
 
     def _step(self) -> None:
         rng = self.rng
+        if self.client.killed and rng.random() < 0.5:
+            self.client.rearm()
+        self.market.stale = self.market.stale and rng.random() < 0.5
         name, action = rng.choices(
             [
                 ("order", self._order),
@@ -263,7 +263,7 @@ class World:
                 ("human", self._human),
                 ("switch", self._switch),
                 ("stale", self._stale),
-                ("account", lambda: self._try(lambda: self.client.account())),
+                ("account", lambda: self._try(self.client.account)),
             ],
             [42, 10, 6, 16, 5, 6, 3, 2, 3, 1, 4, 2, 1, 1],
         )[0]
@@ -275,26 +275,24 @@ class World:
     def _try(self, call: Callable[[], object]) -> object:
         """Everything that a call may end with, counted; whatever else it raises is an error of the client's."""
         known = len(self.client.intents)
+        failure: Exception
         try:
-            result = call()
-        except (OrderNotSent, OrderRejected, OrderUnknown) as error:
-            number = error.intent.number
-            if isinstance(error, OrderNotSent):
-                assert number not in self.arrivals and number not in self.cancel_arrivals
-            if isinstance(error, OrderUnknown):
-                self.told_lost.add(number)
-            self.counts[type(error).__name__] += 1
-            result = None
-        except RiskError as error:
-            # A switch that was thrown on the way settles the intent as not sent.
-            assert type(error) is not RiskError or self.depth or len(self.client.intents) == known
-            self.counts["NoMarketData" if isinstance(error, NoMarketData) else f"gate: {error.limit}"] += 1
-            result = None
+            return call()
         except (TradeError, ValueError) as error:
-            assert type(error) is not ValueError or "order" in str(error), error
-            self.counts[type(error).__name__] += 1
-            result = None
-        return result
+            failure = error
+        name = type(failure).__name__
+        if isinstance(failure, (OrderNotSent, OrderRejected, OrderUnknown)):
+            number = failure.intent.number
+            if isinstance(failure, OrderNotSent):
+                assert number not in self.arrivals
+                assert number not in self.cancel_arrivals
+        elif type(failure) is RiskError:
+            assert self.depth or len(self.client.intents) == known
+            name = f"gate: {failure.limit}"
+        elif type(failure) is ValueError:
+            assert "order" in str(failure)
+        self.counts[name] += 1
+        return None
 
     def _order(self) -> None:
         rng = self.rng
@@ -415,7 +413,7 @@ class World:
         )  # fmt: skip
         client.on_fill(self._on_fill)
         client.on_error(self._on_error)
-        client.on_order(lambda order: self._on_order(order))
+        client.on_order(self._on_order)
         self.flagged_now = set()
         return client.start()
 
@@ -519,7 +517,8 @@ class World:
     # --- the network and the broker ---
 
     def _draw(self, call: str) -> str:
-        if self.is_calm or self.rng.random() >= self.trouble:
+        trouble = self.trouble if call in ("buy", "sale", "cancel") else self.trouble / 2
+        if self.is_calm or self.rng.random() >= trouble:
             return ""
         what = self.rng.choice(FAULTS[call])
         self.counts[f"fault: {what}"] += 1
@@ -838,13 +837,12 @@ class World:
             else:
                 assert told == order.dealt, f"order {order.number}: {told} of {order.dealt} told"
         own = [each.tag for each in broker.orders if each.tag != FOREIGN]
-        assert len(own) == len(set(own)) <= len(self.arrivals) <= sum(each.side is not None for each in intents.values())
+        assert (
+            len(own) == len(set(own)) <= len(self.arrivals) <= sum(each.side is not None for each in intents.values())
+        )
 
     def _judge_cancel(self, intent: Intent) -> None:
         if intent.outcome is Outcome.NOT_SENT and intent.number not in self.by_human:
             assert intent.number not in self.cancel_arrivals
         if intent.number in self.cancels_done:
             assert intent.outcome is Outcome.ACCEPTED, f"{intent} was done, and is {intent.outcome}"
-
-
-__all__ = ["HELD", "KNOWN", "World"]
