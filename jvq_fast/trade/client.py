@@ -123,7 +123,8 @@ class TradeClient:
             tickets = Path(ticket_file) if ticket_file is not None else default_tickets
             kept = Journal(Path(journal) if journal is not None else default_journal, own_account, mode)
         try:
-            self._ledger = Ledger(kept, self._book, Gate(limits or Limits(), self._market), bill)
+            gate = Gate(limits or Limits(), self._market)
+            self._ledger = Ledger(kept, self._book, gate, bill, self._clock(), time.monotonic())
         except BaseException:
             if kept is not None:
                 kept.close()

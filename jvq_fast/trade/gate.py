@@ -135,7 +135,7 @@ class Gate:
         self.limits = limits
         self._market = market
         self._second: deque[float] = deque()
-        self._repeats: deque[tuple[float, Request]] = deque()
+        self._repeats: deque[tuple[float, dt.datetime, Request]] = deque()
         self._day: dt.date | None = None
         self._count = 0
         self._value = Decimal(0)
@@ -250,7 +250,7 @@ class Gate:
         limits = self.limits
         if limits.max_repeats is None:
             return
-        repeats = sum(each == order for at, each in self._repeats if monotonic - at < limits.repeat_window)
+        repeats = sum(each == order for at, _, each in self._repeats if monotonic - at < limits.repeat_window)
         if repeats >= limits.max_repeats:
             self._refuse(
                 "max_repeats", limits.max_repeats, repeats + 1,
@@ -279,25 +279,20 @@ class Gate:
 
     # --- counting ---
 
-    def count(self, order: Request | None, now: dt.datetime, monotonic: float | None) -> None:
-        """An order, or a cancel, was let through. `monotonic` is None for one of a process that is gone."""
+    def count(self, order: Request | None, now: dt.datetime, monotonic: float) -> None:
+        """An order, or a cancel, was let through, by a process that is gone perhaps; the oldest come first."""
         if self._is_new_day(now):
             self._day, self._count, self._value = now.date(), 0, Decimal(0)
         self._count += 1
-        if monotonic is not None:
-            self._second.append(monotonic)
+        while self._second and monotonic - self._second[0] >= 1.0:
+            self._second.popleft()
+        self._second.append(monotonic)
         if order is None:
             return
         self._value += order.value
-        if monotonic is not None:
-            while self._repeats and monotonic - self._repeats[0][0] >= self.limits.repeat_window:
-                self._repeats.popleft()
-            self._repeats.append((monotonic, order))
-
-    def add_value(self, value: Decimal, now: dt.datetime) -> None:
-        """An order that was taken back is at the broker all the same."""
-        if now.date() == self._day:
-            self._value += value
+        while self._repeats and monotonic - self._repeats[0][0] >= self.limits.repeat_window:
+            self._repeats.popleft()
+        self._repeats.append((monotonic, now, order))
 
     def _is_new_day(self, now: dt.datetime) -> bool:
         # A clock that is the market's may run back over midnight, and the day's counts must not begin anew by that.
@@ -308,6 +303,11 @@ class Gate:
         if now.date() == self._day:
             self._value -= order.value
         for each in self._repeats:
-            if each[1] == order:
+            if each[1:] == (now, order):
                 self._repeats.remove(each)
                 break
+
+    def bring_back(self, order: Request, now: dt.datetime) -> None:
+        """It did reach the broker, in spite of what was thought: its value counts again."""
+        if now.date() == self._day:
+            self._value += order.value

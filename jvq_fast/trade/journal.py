@@ -36,7 +36,6 @@ class Journal:
         self.entries: list[Entry] = []
         self._broken = ""
         try:
-            is_new = not path.exists()
             self._descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
         except OSError as error:
             raise JournalError(f"the journal {path} can't be opened: {error.strerror}") from None
@@ -50,11 +49,10 @@ class Journal:
             if why:
                 raise JournalError(f"the journal {path} is not used: {why}")
             self._end = self._read()
-            if is_new:
-                sync_folder(path)
             if self.entries:
                 self._check(self.entries.pop(0), account, mode)
             else:
+                sync_folder(path)  # it is new, or whoever made it came no further
                 salt = new_salt()
                 self.write(
                     {

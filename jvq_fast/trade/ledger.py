@@ -14,13 +14,18 @@ from jvq_fast.trade.billing import Bill
 from jvq_fast.trade.gate import Gate, Request, Situation
 from jvq_fast.trade.journal import Journal
 from jvq_fast.trade.model import Action, Intent, Order, Outcome, Side, Status
-from jvq_fast.trade.orders import Book, News
+from jvq_fast.trade.orders import Book, Key, News
 
 
 class Ledger:
-    """From any thread. `journal` is None in dry mode, where nothing has to last."""
+    """From any thread. `journal` is None in dry mode, where nothing has to last.
 
-    def __init__(self, journal: Journal | None, book: Book, gate: Gate, bill: Bill) -> None:
+    `now` and `monotonic` are one moment, that of the restart.
+    """
+
+    def __init__(
+        self, journal: Journal | None, book: Book, gate: Gate, bill: Bill, now: dt.datetime, monotonic: float
+    ) -> None:
         self.lock = threading.RLock()
         self.book = book
         self.bill = bill
@@ -28,17 +33,17 @@ class Ledger:
         self._journal = journal
         self.trouble = ""  # what kept an outcome from being written; nothing is ordered any more
         for entry in journal.entries if journal is not None else ():
-            self._restore(entry)
+            self._restore(entry, now, monotonic)
         if journal is not None:
             journal.entries.clear()
 
     # --- what a process that is gone has left ---
 
-    def _restore(self, entry: Mapping[str, Any]) -> None:
+    def _restore(self, entry: Mapping[str, Any], now: dt.datetime, monotonic: float) -> None:
         what = entry.get("what")
         try:
             if what == "intent":
-                self._restore_intent(entry)
+                self._restore_intent(entry, now, monotonic)
             elif what == "outcome":
                 outcome = Outcome(entry["outcome"])
                 number = int(entry["number"])
@@ -49,9 +54,17 @@ class Ledger:
                     else:
                         self.book.lose(number, entry.get("cause", ""), at)
                 else:
+                    was = self.book.intent(number).outcome
                     intent = self.book.settle(
-                        number, outcome, entry.get("order_id", ""), entry.get("code", ""), entry.get("message", "")
+                        number,
+                        outcome,
+                        entry.get("order_id", ""),
+                        entry.get("code", ""),
+                        entry.get("message", ""),
+                        by_likeness=bool(entry.get("by_likeness")),
                     )
+                    if was is Outcome.REJECTED and outcome is Outcome.ACCEPTED:
+                        self._bring_back(intent)
                     if outcome in (Outcome.NOT_SENT, Outcome.REJECTED):
                         self._take_back(intent)
             elif what == "order":
@@ -61,7 +74,7 @@ class Ledger:
         except (KeyError, ValueError, TypeError, ArithmeticError) as error:
             raise JournalError(f"an entry of the journal can't be read ({type(error).__name__}: {error})") from None
 
-    def _restore_intent(self, entry: Mapping[str, Any]) -> None:
+    def _restore_intent(self, entry: Mapping[str, Any], now: dt.datetime, monotonic: float) -> None:
         intent = Intent(
             number=int(entry["number"]),
             action=Action(entry["action"]),
@@ -73,8 +86,9 @@ class Ledger:
             order_id=str(entry["order_id"]),
             cause="the process ended before its outcome was known",
         )
-        self.book.add(intent, restored=True)
-        self._gate.count(_request_of(intent), intent.at, None)
+        self.book.add(intent, frozenset(_read_key(text) for text in entry.get("others", ())), restored=True)
+        ago = max((now - intent.at).total_seconds(), 0.0)  # clocks are set back
+        self._gate.count(_request_of(intent), intent.at, monotonic - ago)
 
     # --- orders and cancels ---
 
@@ -113,14 +127,17 @@ class Ledger:
             return self._enter(intent, None, monotonic)
 
     def _enter(self, intent: Intent, request: Request | None, monotonic: float) -> Intent:
+        others: frozenset[Key] = frozenset()
+        if intent.side is not None:
+            others = self.book.look_alikes(intent.security, intent.side, intent.price, intent.volume)
         self._write(
             {
                 "what": "intent", "number": intent.number, "action": intent.action, "security": intent.security,
                 "name": intent.name, "price": intent.price, "volume": intent.volume, "at": intent.at,
-                "order_id": intent.order_id,
+                "order_id": intent.order_id, "others": sorted(f"{day or ''} {number}" for day, number in others),
             }
         )  # fmt: skip
-        self.book.add(intent)
+        self.book.add(intent, others)
         self._gate.count(request, intent.at, monotonic)
         return intent
 
@@ -161,17 +178,24 @@ class Ledger:
         if request is not None:
             self._gate.take_back(request, intent.at)
 
+    def _bring_back(self, intent: Intent) -> None:
+        request = _request_of(intent)
+        if request is not None:
+            self._gate.bring_back(request, intent.at)
+
     def read(self, listed: Iterable[Order], asked: frozenset[int]) -> News:
         """Take the broker's list of orders in."""
         with self.lock:
-            rejected = {each.number for each in self.book.intents() if each.outcome is Outcome.REJECTED}
             news = self.book.read(listed, asked)
+            for intent in news.reopened:
+                self._note_outcome(intent, at=intent.at)
+            for intent in news.late:
+                self._bring_back(intent)
             for intent in news.settled:
                 if intent.outcome is Outcome.REJECTED:
                     self._take_back(intent)
-                elif intent.number in rejected:
-                    self._gate.add_value(intent.value, intent.at)
-                self._note_outcome(intent)
+                by_likeness = intent.side is not None and intent.outcome is Outcome.ACCEPTED
+                self._note_outcome(intent, **({"by_likeness": True} if by_likeness else {}))
             for order in news.orders:
                 self._note(_entry_of(order))
             return news
@@ -228,6 +252,11 @@ def _entry_of(order: Order) -> dict[str, Any]:
         "price": order.price, "volume": order.volume, "deal_price": order.deal_price,
         "deal_volume": order.deal_volume, "at": order.at, "intent": order.intent,
     }  # fmt: skip
+
+
+def _read_key(text: str) -> Key:
+    day, _, number = text.partition(" ")
+    return (dt.date.fromisoformat(day) if day else None), number
 
 
 def _read_order(entry: Mapping[str, Any]) -> Order:

@@ -40,6 +40,8 @@ class _Entry:
     lists_without: int = 0  # that were asked for after it had ended
     key: Key | None = None  # of its order, once that is listed
     flagged: bool = False  # a human was told
+    others: frozenset[Key] = frozenset()  # that looked like it, and were listed before it was sent
+    by_likeness: bool = False  # its order was told by what it looks like, and not by its number
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class News:
     orders: list[Order] = field(default_factory=list)
     fills: list[Fill] = field(default_factory=list)
     remarks: list[tuple[Intent | None, str]] = field(default_factory=list)
+    late: list[Intent] = field(default_factory=list)  # those of `settled` that had been refused, as it seemed
+    reopened: list[Intent] = field(default_factory=list)  # accepted as an order that is another one: not known again
 
 
 class Book:
@@ -77,12 +81,20 @@ class Book:
         """That of the next intent."""
         return self._next
 
-    def add(self, intent: Intent, *, restored: bool = False) -> None:
-        """It is in the journal now, and may be sent. `restored`: by a process that is gone, so nobody waits for it."""
+    def look_alikes(self, code: str, side: Side, price: Decimal, volume: int) -> frozenset[Key]:
+        """The orders listed so far that an intent sent now could be taken for."""
+        wanted = (code, side, price, volume)
+        return frozenset(key for key, order in self._orders.items() if _content(order) == wanted)
+
+    def add(self, intent: Intent, others: frozenset[Key] = frozenset(), *, restored: bool = False) -> None:
+        """It is in the journal now, and may be sent. `restored`: by a process that is gone, so nobody waits for it.
+
+        `others` are its `look_alikes`.
+        """
         if restored:
-            entry = _Entry(intent, Stage.LOST, 0, intent.at + self._longest)
+            entry = _Entry(intent, Stage.LOST, 0, intent.at + self._longest, others=others)
         else:
-            entry = _Entry(intent, Stage.UNDER_WAY, self.lists)
+            entry = _Entry(intent, Stage.UNDER_WAY, self.lists, others=others)
         self._entries[intent.number] = entry
         self._next = max(self._next, intent.number + 1)
 
@@ -96,12 +108,22 @@ class Book:
     def lose(self, number: int, cause: str, at: dt.datetime) -> Intent:
         """Nothing says what became of it."""
         entry = self._entries[number]
-        entry.intent = dataclasses.replace(entry.intent, cause=cause)
+        order_id = "" if entry.intent.side is not None else entry.intent.order_id
+        entry.intent = dataclasses.replace(entry.intent, outcome=Outcome.UNKNOWN, order_id=order_id, cause=cause)
         entry.stage, entry.ended, entry.lists_without = Stage.LOST, at, 0
         return entry.intent
 
-    def settle(self, number: int, outcome: Outcome, order_id: str = "", code: str = "", message: str = "") -> Intent:
-        """Its outcome is known. ValueError for an order's number that is another intent's."""
+    def settle(
+        self,
+        number: int,
+        outcome: Outcome,
+        order_id: str = "",
+        code: str = "",
+        message: str = "",
+        *,
+        by_likeness: bool = False,
+    ) -> Intent:
+        """Its outcome is known. ValueError for an order's number that is another intent's, or can't be this one's."""
         entry = self._entries[number]
         intent = entry.intent
         if intent.side is not None and outcome is Outcome.ACCEPTED:
@@ -109,16 +131,30 @@ class Book:
                 raise ValueError("an accepted order has a number")
             if self._is_taken(order_id, entry):
                 raise ValueError(f"order {order_id} is another intent's")
+            self._check_number(order_id, entry)
             intent = dataclasses.replace(intent, order_id=order_id)
         if code or message:
             intent = dataclasses.replace(intent, code=code, message=message)
         entry.intent, entry.stage = dataclasses.replace(intent, outcome=outcome, cause=""), Stage.DONE
+        entry.by_likeness = by_likeness
         if entry.key is None and intent.side is not None and outcome is Outcome.ACCEPTED:
             entry.key = self._listed_as(entry)
             if entry.key is not None:
                 self._claims[entry.key] = number
-                self._orders[entry.key] = dataclasses.replace(self._orders[entry.key], intent=number)
         return entry.intent
+
+    def _check_number(self, order_id: str, entry: _Entry) -> None:
+        """ValueError where the order that is listed with a number can't be an intent's."""
+        keys = [key for key, first in self._first_listed.items() if key[1] == order_id and first]
+        if self._window is not None:
+            keys = [key for key in keys if key[0] == entry.intent.at.date()]
+        key = max(keys, key=lambda key: key[0] or dt.date.min, default=None)
+        if key is None:
+            return
+        if not _is_same(entry.intent, self._orders[key]):
+            raise ValueError(f"order {order_id} is another one")
+        if self._first_listed[key] <= entry.listed_before or key in entry.others:
+            raise ValueError(f"order {order_id} was there before it was sent")
 
     def _is_taken(self, order_id: str, entry: _Entry) -> bool:
         return any(
@@ -168,7 +204,7 @@ class Book:
         entry = self._entries[number]
         intent = entry.intent
         if entry.key is not None:
-            return self._orders[entry.key]
+            return dataclasses.replace(self._orders[entry.key], intent=number)
         if intent.side is None or intent.outcome is not Outcome.ACCEPTED:
             return None
         return Order(
@@ -188,12 +224,14 @@ class Book:
         return self._orders[max(keys, key=lambda key: key[0] or dt.date.min)] if keys else None
 
     def working(self, day: dt.date) -> tuple[Order, ...]:
-        """This client's orders of a day that may still be filled."""
+        """This client's orders of a day that may still be filled, or of which the next list has news to tell."""
         found = []
         for number, entry in self._entries.items():
             if entry.stage is Stage.DONE and entry.intent.side is not None:
                 order = self.order(number)
-                if order is not None and not order.is_final and (order.at or entry.intent.at).date() >= day:
+                if order is None or (order.at or entry.intent.at).date() < day:
+                    continue
+                if not order.is_final or (entry.key is not None and self._orders[entry.key].intent != number):
                     found.append(order)
         return tuple(found)
 
@@ -237,35 +275,42 @@ class Book:
 
     def read(self, listed: Iterable[Order], asked: frozenset[int]) -> News:
         """Take a list of orders in that was asked for when `asked` was so."""
-        listed = list(listed)
+        listed = list({order.key: order for order in listed}.values())
         news = News()
         self.lists += 1
         for order in listed:
             self._first_listed.setdefault(order.key, self.lists)
-        self._adopt(listed)
+        self._adopt(listed, news)
         self._claim(listed, news)
+        self._doubt(listed, news)
         for order in listed:
             self._update(order, news)
         for number in sorted(asked):
             self._judge(self._entries[number], news)
         return news
 
-    def _adopt(self, listed: list[Order]) -> None:
+    def _adopt(self, listed: list[Order], news: News) -> None:
         """Accepted intents find their orders by the number."""
-        free = {order.order_id for order in listed if order.key not in self._claims}
+        free = {order.key: order for order in listed if order.key not in self._claims}
+        numbers = {order.order_id for order in free.values()}
         for number, entry in self._entries.items():
             intent = entry.intent
-            if entry.key is None and intent.outcome is Outcome.ACCEPTED and intent.side and intent.order_id in free:
-                entry.key = self._listed_as(entry)
-                if entry.key is not None:
-                    self._claims[entry.key] = number
+            if entry.key is None and intent.outcome is Outcome.ACCEPTED and intent.side and intent.order_id in numbers:
+                key = self._listed_as(entry)
+                if key in free and not _is_same(intent, free[key]):
+                    cause = f"the broker said that it is order {intent.order_id}, and that is another one"
+                    news.reopened.append(self.lose(number, cause, intent.at + self._longest))
+                    news.remarks.append((entry.intent, f"is looked up again: {cause}"))
+                elif key is not None:
+                    entry.key = key
+                    self._claims[key] = number
 
     def _can_be(self, entry: _Entry, order: Order) -> bool:
         intent = entry.intent
         wanted = (intent.security, intent.side, intent.price, intent.volume)
-        if wanted != (order.code, order.side, order.price, order.volume) or order.key in self._claims:
+        if wanted != _content(order) or order.key in self._claims:
             return False
-        if self._first_listed[order.key] <= entry.listed_before:
+        if self._first_listed[order.key] <= entry.listed_before or order.key in entry.others:
             return False
         if self._window is None or order.at is None:
             return True
@@ -290,13 +335,26 @@ class Book:
                 order = min(fitting, key=lambda each: (each.at or entry.intent.at, each.order_id))
                 if entry.intent.outcome is Outcome.REJECTED:
                     self._flag(entry, f"was refused, and is at the broker all the same as order {order.order_id}", news)
+                    news.late.append(entry.intent)
                 entry.key = order.key
                 self._claims[order.key] = entry.intent.number
                 entry.intent = dataclasses.replace(
                     entry.intent, outcome=Outcome.ACCEPTED, order_id=order.order_id, cause=""
                 )
-                entry.stage = Stage.DONE
+                entry.stage, entry.by_likeness = Stage.DONE, True
                 news.settled.append(entry.intent)
+
+    def _doubt(self, listed: list[Order], news: News) -> None:
+        """What took an order by its looks alone may have taken the wrong one: another that fits turns up."""
+        for entry in self._entries.values():
+            if entry.by_likeness:
+                order = next((order for order in listed if self._can_be(entry, order)), None)
+                if order is not None:
+                    entry.by_likeness = False
+                    was = entry.intent.order_id
+                    news.remarks.append(
+                        (entry.intent, f"was taken to be order {was}, and may be order {order.order_id} as well: look")
+                    )
 
     def _update(self, order: Order, news: News) -> None:
         before = self._orders.get(order.key)
@@ -328,6 +386,8 @@ class Book:
         outcome = None
         if entry.intent.action is Action.CANCEL:
             outcome = self._cancelled(entry)
+            if outcome is None and enough:
+                self._flag(entry, "may still be done: cancel again, or say what became of it with resolve()", news)
         elif entry.stage is Stage.REFUSED and enough:
             outcome = Outcome.REJECTED
         elif enough:
@@ -351,6 +411,16 @@ class Book:
         if not entry.flagged:
             entry.flagged = True
             news.remarks.append((entry.intent, what))
+
+
+def _content(order: Order) -> tuple[str, Side | None, Decimal, int]:
+    return order.code, order.side, order.price, order.volume
+
+
+def _is_same(intent: Intent, order: Order) -> bool:
+    """Whether an order that is an intent's by its number is it by its looks, as far as the broker's words are known."""
+    side = order.side or intent.side
+    return (intent.security, intent.side, intent.price, intent.volume) == (order.code, side, order.price, order.volume)
 
 
 def _essence(order: Order) -> tuple[object, ...]:
