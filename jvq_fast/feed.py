@@ -204,6 +204,7 @@ class Feed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_name = ""
         self._tap: Tap | None = None
+        self._recorder: Recorder | None = None
         self._captured = dict.fromkeys(("messages", "lost_messages", "lost_bytes"), 0)
 
     # A seam for tests that live through a year in a minute.
@@ -299,6 +300,7 @@ class Feed:
             stats.update(self._supervisor.counted())
             for name, count in self._captured.items():
                 stats[f"capture_{name}"] = count + (int(getattr(self._tap, name)) if self._tap is not None else 0)
+            stats["capture_failing"] = int(self._recorder is not None and self._recorder.failing)
             stats.update(self._supervisor.answers())
             connection = self._channel.connection
             stats["connected"] = int(connection is not None)
@@ -584,6 +586,7 @@ class Feed:
         recorder.start()
         with self._lock:
             self._tap = self._supervisor.tap = tap
+            self._recorder = recorder
         watch = asyncio.ensure_future(self._watch(recorder))
         try:
             yield
@@ -594,7 +597,7 @@ class Feed:
             except TimeoutError as error:
                 self._events.report(CaptureError(f"can't finish {path}: {error}"), "capture")
             with self._lock:
-                self._tap = self._supervisor.tap = None
+                self._tap = self._supervisor.tap = self._recorder = None
                 self._captured["messages"] += tap.messages - recorder.unwritten
                 self._captured["lost_messages"] += tap.lost_messages + recorder.unwritten
                 self._captured["lost_bytes"] += tap.lost_bytes

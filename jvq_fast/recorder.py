@@ -75,8 +75,13 @@ class Recorder:
         if self._thread.is_alive():
             self._news.append(CaptureError(f"{self.path} is still being written, its end may be missing"))
 
+    @property
+    def failing(self) -> bool:
+        """Whether the disk does not take what waits for it. From any thread."""
+        return self._failing
+
     def news(self) -> list[CaptureError]:
-        """What went wrong since the last call: each failure of the disk once, each stretch of loss when it begins and
+        """What went wrong since the last call: each failure of the disk and each stretch of loss when it begins and
         when it has ended, and the file if it is no longer where it was. Always from the same thread."""
         found: list[CaptureError] = []
         while self._news:
@@ -233,6 +238,7 @@ class Recorder:
         self._lost_when_written = lost
         if self._failing and time.monotonic() - self._failed_at >= QUIET:
             self._failing = False
+            self._news.append(CaptureError(f"{self.path} is being written again"))
         return True
 
     def _take(self) -> bool:

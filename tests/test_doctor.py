@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -919,6 +920,22 @@ def test_a_failed_walk_is_written_too(tmp_path, capsys, monkeypatch):
     assert "FAILED   connection" in (tmp_path / "out" / "doctor.txt").read_text()
     assert entries(tmp_path / "out" / "doctor.jvq") == []
     assert "NOT WELL: connection" in capsys.readouterr().out
+
+
+def test_a_report_that_can_not_be_written_is_printed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JVQ_FAST_TOKEN", TOKEN)
+    folder = tmp_path / "out"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        assert main(["doctor", "--server", "ws://127.0.0.1:9", "--output", str(folder)]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr()
+    assert "NOT WELL: connection" in said.out
+    last = said.err.splitlines()[-1]
+    assert last == f"jvq-fast doctor: can't write the report to {folder}: File too large; it is printed instead"
+    assert list(folder.iterdir()) == []
 
 
 def test_a_directory_that_can_not_be_made_is_named(tmp_path, capsys, monkeypatch):

@@ -511,6 +511,21 @@ def test_every_byte_in_a_write_of_its_own(sim: Simulator) -> None:
         assert {each.mark for each in finish(sim, wire)} == {"good"}
 
 
+def test_what_is_split_does_not_drip_on_when_the_fault_is_over(sim: Simulator) -> None:
+    for seconds in (0.0, 0.2):
+        number = sim.fault("split", at="every", pause=0.5, seconds=seconds)
+        with Wire(sim) as wire:
+            wire.until(lambda first, payload: first == 0x81)
+            time.sleep(0.3)
+            if not seconds:
+                sim.clear(number)
+            sent = time.monotonic()
+            for _ in range(20):
+                wire.frame()
+            assert time.monotonic() - sent < 20  # at two bytes a second it would take minutes
+            finish(sim, wire)
+
+
 def test_every_split_of_a_frame_in_turn(sim: Simulator) -> None:
     sim.fault("split", at="next", pause=0.01)
     with Wire(sim, "lv1_600519,lv1_000001,lv1_300750,lv1_601318") as wire:

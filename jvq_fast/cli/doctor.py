@@ -15,7 +15,7 @@ from jvq_fast.cli.interrupt import Interrupt
 from jvq_fast.cli.options import add_trading_day, seconds
 from jvq_fast.cli.simulator import Simulator, bypass_proxies
 from jvq_fast.decoder import Decoder
-from jvq_fast.doctor.report import Files, Report, make
+from jvq_fast.doctor.report import Files, OutputError, Report, make
 from jvq_fast.doctor.walk import ALLOCATION_INTERVAL, Plan, Walk, walk
 from jvq_fast.plural import plural
 from jvq_fast.redact import Secret
@@ -81,7 +81,11 @@ def run(options: argparse.Namespace) -> int:
         try:
             walked = _walked(plan, interrupt)
             report = make(walked)
-            written = [] if files is None else _write(files, walked, report)
+            try:
+                written = [] if files is None else _write(files, walked, report)
+            except OutputError:
+                print(report.json if options.json else report.text, end="", flush=True)
+                raise
         except KeyboardInterrupt:
             kept = f"; no report in {options.output}" if options.output else ""
             print(f"jvq-fast doctor: interrupted twice: the report was not made{kept}", file=sys.stderr)

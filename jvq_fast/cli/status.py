@@ -39,7 +39,7 @@ _TOPICS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "faults",
         (
             "bad", "inflate_t", "inflate_c", "gaps", "stale", "server_errors", "callback_errors", "callback_hangs",
-            "capture_lost",
+            "capture_lost", "capture_failing",
             "duplicates", "maybe_duplicate", "order_unsure", "empty_field", "id_text", "no_date", "no_price",
             "tape_only", "storage_late", "lags",
         ),

@@ -61,6 +61,7 @@ class Files:
 
     def __init__(self, directory: str) -> None:
         self.paths: list[str] = []
+        self._directory = directory
         self._open: dict[str, int] = {}
         try:
             Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,7 +106,9 @@ class Files:
         except BaseException as error:
             self.discard()
             if isinstance(error, OSError):
-                raise OutputError(f"can't write the report: {error.strerror}") from None
+                raise OutputError(
+                    f"can't write the report to {self._directory}: {error.strerror}; it is printed instead"
+                ) from None
             raise
         return left_out
 

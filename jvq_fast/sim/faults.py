@@ -129,7 +129,7 @@ class Faults:
         self._active.append(fault)
         seconds = spec.values["seconds"]
         if seconds:
-            fault.timer = asyncio.get_running_loop().call_later(seconds, self._end, fault)
+            fault.timer = asyncio.get_running_loop().call_later(seconds, self._expire, fault)
         if fault.kind.name == "bad_token" and spec.values["dismiss"]:
             for connection in self._server.connections():
                 if spec.values["token"] in ("", connection.token):
@@ -151,7 +151,7 @@ class Faults:
         """End those with this number or of this kind, all without either. Their numbers."""
         chosen = [each for each in self._active if number in (0, each.number) and kind in ("", each.kind.name)]
         for fault in chosen:
-            self._end(fault)
+            self._expire(fault)
         return [fault.number for fault in chosen]
 
     def describe(self) -> dict[str, Any]:
@@ -271,6 +271,13 @@ class Faults:
             connection.dismiss(values["text"], close=values["close"])
         else:
             connection.text(values["text"])
+
+    def _expire(self, fault: Fault) -> None:
+        """Its time is over, or it is taken back: what it split is not to drip on."""
+        self._end(fault)
+        if fault.kind.name == "split":
+            for connection in self._server.connections():
+                connection.hurry()
 
     def _end(self, fault: Fault) -> None:
         if fault.ended:
