@@ -247,10 +247,10 @@ def test_the_next_life_knows_of_every_order_after_a_kill_at_any_time(
     tmp_path: Path, killing: Killing, share: Callable[..., list[int]], record_property: Callable[[str, object], None]
 ) -> None:
     kills = 0
-    for number in share(range(120), 4):
+    for number in share(range(120), 5):
         rng = random.Random(number)
         action, manner = rng.choice(SCENES)
-        kills += killing.kill(tmp_path / str(number), action, manner, 1 << 30, rng.uniform(0.001, 0.15))
+        kills += killing.kill(tmp_path / str(number), action, manner, 1 << 30, rng.uniform(0.001, 0.1))
     _report(record_property, kills, killing.outcomes, Counter())
     assert kills
 
