@@ -198,7 +198,7 @@ class PaperLife:
     def _finish(self) -> None:
         self._gather()
         self._sim.clear()
-        time.sleep(TIMEOUT / 2)  # what was delayed before it was accepted
+        time.sleep(TIMEOUT)  # what was delayed before it was accepted
         self._until(lambda: self.client.orders() is not None)
         self._until(lambda: {each.number for each in self.client.unknown} <= self.flagged_now)
         for intent in self.client.unknown:
@@ -226,20 +226,23 @@ class PaperLife:
             time.sleep(0.05)
 
     def _resolve(self, intent: Intent) -> None:
-        self.counts["resolved"] += 1
-        self.by_human.add(intent.number)
         orders = self._described()["accounts"][0]["orders"]
+        claimed = {each.order_id for each in self.client.intents if each.side and each.outcome is Outcome.ACCEPTED}
         if intent.side is None:
             (order,) = [each for each in orders if each["order_id"] == intent.order_id]
-            self.client.resolve(intent, "accepted" if order["ended"] else "rejected")
-            return
-        claimed = {each.order_id for each in self.client.intents if each.side and each.outcome is Outcome.ACCEPTED}
-        fitting = [each["order_id"] for each in orders if _content(each) == _wanted(intent)]
-        free = [each for each in fitting if each not in claimed]
-        if free:
-            self.client.resolve(intent, "accepted", free[0])
+            answer = ("accepted" if order["ended"] else "rejected", "")
         else:
-            self.client.resolve(intent, "not sent")
+            fitting = [each["order_id"] for each in orders if _content(each) == _wanted(intent)]
+            free = [each for each in fitting if each not in claimed]
+            answer = ("accepted", free[0]) if free else ("not sent", "")
+        try:
+            self.client.resolve(intent, *answer)
+        except ValueError:
+            # It was looked up in the meantime.
+            assert intent.number not in {each.number for each in self.client.unknown}
+        else:
+            self.counts["resolved"] += 1
+            self.by_human.add(intent.number)
 
     def _judge(self, described: dict[str, Any], account: dict[str, Any]) -> None:
         assert described["wrong"] == []
