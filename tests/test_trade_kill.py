@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import json
+import os
 import queue
 import random
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from jvq_fast.errors import OrderUnknown
-from jvq_fast.trade import Intent, Outcome, journal
+from jvq_fast.redact import Secret
+from jvq_fast.trade import Intent, Outcome, arguments, journal, private
 from jvq_fast.trade.model import SHANGHAI
 from model_broker import FOREIGN, Deal, ModelBroker
 from trade_mortal import LISTS, ORDERS, Task, client_of
@@ -247,12 +250,29 @@ def test_the_next_life_knows_of_every_order_after_a_kill_at_any_time(
     tmp_path: Path, killing: Killing, share: Callable[..., list[int]], record_property: Callable[[str, object], None]
 ) -> None:
     kills = 0
-    for number in share(range(120), 4):
+    for number in share(range(120), 5):
         rng = random.Random(number)
         action, manner = rng.choice(SCENES)
-        kills += killing.kill(tmp_path / str(number), action, manner, 1 << 30, rng.uniform(0.001, 0.15))
+        kills += killing.kill(tmp_path / str(number), action, manner, 1 << 30, rng.uniform(0.001, 0.1))
     _report(record_property, kills, killing.outcomes, Counter())
     assert kills
+
+
+@pytest.mark.parametrize("left", ["", "0123456789abcde"])
+def test_the_names_of_files_are_the_same_in_every_process_from_the_first_on(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("jvq_fast.trade.private._ROUNDS", 1)
+    salt = private.state_folder() / "salt"
+    salt.touch(0o600)
+    salt.write_text(left)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    with ThreadPoolExecutor(8) as pool:
+        names = set(pool.map(lambda _: arguments.default_paths(Secret("123456789012"), "live"), range(32)))
+    assert len(names) == 1
+    assert salt.stat().st_ino in synced
 
 
 def _report(

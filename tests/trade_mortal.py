@@ -1,7 +1,7 @@
 """Trade clients that are killed: by themselves at an exact step of their work, or by time.
 
-``python trade_mortal.py`` reads a task a line (JSON, the fields of `Task`), lives it in a forked child, and answers with
-a line: ``died`` for a kill, else how the child ended. The steps are the calls that leave something behind in the world:
+``python trade_mortal.py`` reads a task a line (JSON, the fields of `Task`), lives it in a forked child, and answers
+with a line: ``died`` for a kill, else how the child ended. The steps are the calls that leave something in the world:
 of a file (write, fsync, replace, truncate, unlink) and of a socket (connect, send, receive), each with a place before
 it and one after it, a write with one in its middle as well. The child dies at the one with the number ``at``; below 0
 it lives on, and ``trace`` gets the names of all.
@@ -62,7 +62,7 @@ def client_of(server: str, folder: str) -> TradeClient:
     private._ROUNDS = 1
     return TradeClient(
         TOKEN, ACCOUNT, "secret password", mode="paper", server=server, market=Prices(), journal=f"{folder}/journal",
-        ticket_file=f"{folder}/ticket", clock=wall_clock, limits=Limits(sessions=None, price_band=None, max_repeats=None),
+        ticket_file=f"{folder}/ticket", clock=wall_clock, limits=Limits(sessions=None, price_band=None),
         polling=Polling(fast=0.02, slow=0.05), lists_to_reject=LISTS, timeout=5.0,
     )  # fmt: skip
 

@@ -1,20 +1,26 @@
 """Reads what a trade client is given. Whatever is wrong with it is named, and no secret is."""
 
 import os
+import time
 from collections.abc import Collection
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from jvq_fast.allocation import SERVICE, ServerAddress, service_url
+from jvq_fast.errors import JournalError
 from jvq_fast.redact import Secret
 from jvq_fast.trade import wire
 from jvq_fast.trade.gate import Request
+from jvq_fast.trade.locks import try_lock
 from jvq_fast.trade.model import Side, shown
-from jvq_fast.trade.private import mark_of, new_salt, open_private, state_folder
+from jvq_fast.trade.private import mark_of, new_salt, open_private, state_folder, sync_folder
 from jvq_fast.trade.session import Mode
 
 _DAY = 86_400
 _DIGITS = 12  # before and after the point, more than any price has
+
+_SALT_SIZE = 32
+_SALT_WAIT = 5.0
 
 
 def where(mode: Mode, server: str | None, allocation: str | None, proxies: bool) -> tuple[str, ServerAddress | None]:
@@ -42,16 +48,29 @@ def where(mode: Mode, server: str | None, allocation: str | None, proxies: bool)
 def default_paths(account: Secret, mode: Mode) -> tuple[Path, Path]:
     """Files of an account, named by what does not tell which one it is to whoever has not this user's salt."""
     folder = state_folder()
-    descriptor = open_private(folder / "salt", os.O_RDWR)
+    name = f"{mark_of(account.reveal(), _salt(folder / 'salt'))[:16]}-{mode}"
+    return folder / f"{name}.journal", folder / f"{name}.ticket"
+
+
+def _salt(path: Path) -> str:
+    """This user's, made once for ever: under another one the journals would not be found again."""
+    descriptor = open_private(path, os.O_RDWR)
     try:
-        salt = os.read(descriptor, 32).decode()
-        if not salt:
+        deadline = time.monotonic() + _SALT_WAIT
+        while not try_lock(descriptor):
+            if time.monotonic() > deadline:
+                raise JournalError(f"another process has {path}")
+            time.sleep(0.01)
+        salt = os.read(descriptor, _SALT_SIZE).decode()
+        if len(salt) < _SALT_SIZE:  # new, or what a kill left: nothing is named by it yet
             salt = new_salt()
+            os.lseek(descriptor, 0, os.SEEK_SET)
             os.write(descriptor, salt.encode())
+            os.fsync(descriptor)
+            sync_folder(path)
     finally:
         os.close(descriptor)
-    name = f"{mark_of(account.reveal(), salt)[:16]}-{mode}"
-    return folder / f"{name}.journal", folder / f"{name}.ticket"
+    return salt
 
 
 def check_positive(**settings: float) -> None:
