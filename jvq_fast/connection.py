@@ -190,6 +190,9 @@ class Connection:
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
                 sock.setblocking(False)
+                if uses_aiofastnet(self._loop):
+                    # It may leave a descriptor registered that it has closed, and this one may have got its number.
+                    self._loop.remove_reader(sock.fileno())
                 if size := _receive_buffer():
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
                 # One address that swallows packets must not use up the time of the others.
@@ -325,7 +328,7 @@ class Connection:
 
     def send(self, text: str) -> None:
         """Send a TEXT frame. On the loop's thread."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_disconnected:
             self._transport.send(WSMsgType.TEXT, text)
 
     def ping(self) -> None:

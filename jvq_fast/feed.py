@@ -191,7 +191,14 @@ class Feed:
             always=clock == "always",
         )
         self._supervisor = Supervisor(
-            settings, self.decoder, self.meter, self._channel, self._events, self._lock, self._wall_ns
+            settings,
+            self.decoder,
+            self.meter,
+            self._channel,
+            self._events,
+            self._lock,
+            lambda: self._stop_requested,
+            self._wall_ns,
         )
         self._running = False
         self._process = 0  # in which it runs, or ran; one that is forked has the object, and no thread

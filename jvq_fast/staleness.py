@@ -14,8 +14,12 @@ from jvq_fast.subscriptions import code_of
 _CHINA = dt.timezone(dt.timedelta(hours=8))
 # In units of the silence that is too long. Data so soon after a subscribe may be its first push, which also suspended
 # stocks get (3 s of 15); a server that answered is asked again after so long (a minute), and left for another one
-# although it answers, in an outage that was told already, after so long (5 minutes).
+# although it answers, in an outage that was told already, after so long (5 minutes). Trades that are so late on a new
+# connection, too, were late by themselves (15 s of 60).
 _FIRST_PUSH = 0.2
+_STILL_QUIET = 0.25
+# A server that answers, and sends no trades of a few stocks, is left after so long (2 minutes).
+_FEW = 2
 _PROBE_AGAIN = 4
 _RECONNECT_AGAIN = 20
 # So many stocks are not suspended all on one day: what came yesterday is to be expected today.
@@ -85,6 +89,8 @@ class Staleness:
         self._suspect: float | None = None  # silence that ended a connection although its server answered
         self._answers: bool | None = None  # whether the server answers probes; None: not known
         self._unanswered = False
+        self._since_when: dict[str, float] = {}  # what is wanted on this connection, and since when
+        self._pushes = 0  # first pushes that may be on their way: of the snapshots subscribed since the last data
         self.reason = ""
 
     @property
@@ -98,6 +104,8 @@ class Staleness:
         self._arrivals = self._first = arrivals
         self._was_pushed = False
         self._believed_until = 0.0
+        self._since_when = {}
+        self._pushes = 0
 
     def look(
         self, now: float, wall_ns: int, arrivals: Arrivals, subscribed_at: float, wanted: tuple[str, ...]
@@ -148,11 +156,13 @@ class Staleness:
         if not alive and (self._answers or (self._answers is None and self._watch is Watch.FULL)):
             self._unanswered = True
             return self._stale(f"{_no_data(silence)}, and no answer to a probe")
-        if self._expects(silence, wanted):
+        if self._expects(now, silence, wanted):
             self._suspect = self._since
             said = "though the server answers" if alive else "from a server that never answers"
             return self._stale(f"{_no_data(silence)}, {said}")
-        self._believed_until = now + _PROBE_AGAIN * limit
+        # Where it is only too soon to say, it is asked again sooner.
+        is_quiet = not self._has_traded and len(self._settled(now, wanted)) == len(wanted)
+        self._believed_until = now + (_PROBE_AGAIN * limit if is_quiet else limit)
         return Verdict.FINE
 
     @property
@@ -174,15 +184,25 @@ class Staleness:
             return None
         return self._trades if _only_trades(wanted) else self._snapshots
 
-    def _expects(self, silence: float, wanted: tuple[str, ...]) -> bool:
+    def _expects(self, now: float, silence: float, wanted: tuple[str, ...]) -> bool:
         if self._watch is not Watch.FULL:
             return False
         limit = self._limit(wanted) or 0.0
+        settled = self._settled(now, wanted)
+        if not settled or (_only_trades(settled) and _are_many(wanted) and not _are_many(settled)):
+            return False
         # Not even a first push, which suspended stocks get too, of snapshots; or not one trade of many stocks.
-        nothing = self._arrivals == self._first and (not _only_trades(wanted) or _are_many(wanted))
+        nothing = self._arrivals == self._first and (not _only_trades(settled) or _are_many(settled))
         if self._told:
             return silence >= (limit if nothing else _RECONNECT_AGAIN * limit)
+        if _only_trades(wanted) and not _are_many(wanted):
+            limit *= _FEW  # any of a few stocks may be quiet for longer than the others together
         return silence >= max(limit, 2 * self._patience) if self._has_traded else nothing
+
+    def _settled(self, now: float, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        """What has been subscribed for so long that its silence says something."""
+        limit = self._limit(wanted) or 0.0
+        return tuple(name for name in wanted if now - self._since_when.get(name, now) >= limit)
 
     def _arrived(self, now: float, arrivals: Arrivals, subscribed_at: float, wanted: tuple[str, ...]) -> None:
         before, self._arrivals = self._arrivals, arrivals
@@ -190,12 +210,20 @@ class Staleness:
             return
         limit = self._limit(wanted) or self._snapshots
         may_be_pushed = now - max(self._opened, subscribed_at) <= _FIRST_PUSH * limit
+        pushes, news = self._pushes, arrivals.news - before.news
+        self._pushes = max(0, pushes - news) if may_be_pushed else 0
+        if _are_many(wanted):
+            may_be_pushed = may_be_pushed and news <= pushes  # no more first pushes than there were subscriptions
         has_traded = arrivals.trades != before.trades and _are_many(wanted)
         if has_traded or (arrivals.news != before.news and not may_be_pushed):
             quiet = self._was_pushed or _only_trades(wanted)
-            if self._suspect is not None and quiet and now - self._opened > limit:
+            enough = limit * (_STILL_QUIET if _only_trades(wanted) else 1)
+            if self._suspect is not None and quiet and now - self._opened > enough:
                 # A new connection had brought no more than the old one: the stocks were quiet, not the server.
                 self._patience = max(self._patience, now - self._suspect)
+            elif self._has_traded and self._since > self._opened and _only_trades(wanted):
+                # So long a pause is nothing unusual for these stocks.
+                self._patience = max(self._patience, now - self._since)
             self._suspect = None
             self._has_traded = True
             self._told = False
@@ -207,6 +235,11 @@ class Staleness:
     def _change(self, now: float, wanted: tuple[str, ...]) -> None:
         """Silence under one subscription says little about another."""
         before, self._wanted = self._wanted, wanted
+        if len(self._since_when) != len(wanted) or wanted != before:
+            known = self._since_when
+            self._pushes += sum(not name.startswith("lv2_") for name in wanted if name not in known)
+            begin = now if known else self._opened
+            self._since_when = {name: known.get(name, begin) for name in wanted}
         if wanted is before or wanted == before:
             return
         if (self._limit(wanted) or 0.0) < (self._limit(before) or 0.0):

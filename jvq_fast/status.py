@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -291,6 +291,29 @@ def _check_parent(path: Path) -> None:
 
 def _listen(path: Path) -> tuple[socket.socket, tuple[int, int]]:
     """A socket that listens at a path, and which file that is."""
+    with _alone_in(path.parent):
+        return _listen_alone(path)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One process and thread at a time looks at what is there and puts its own in place."""
+    import fcntl  # where there are sockets with names, there is this
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield  # what is wrong with it shows in a moment
+        return
+    try:
+        with contextlib.suppress(OSError):  # of file systems that know no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _listen_alone(path: Path) -> tuple[socket.socket, tuple[int, int]]:
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise StatusError(f"{path} is too long for a socket: name a path of {_LONGEST_PATH} bytes at most")
     try:

@@ -107,6 +107,7 @@ class Supervisor:
         channel: Channel,
         events: Events,
         lock: threading.RLock,
+        stop_requested: Callable[[], bool],
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.state = State.IDLE
@@ -138,6 +139,7 @@ class Supervisor:
         self._channel = channel
         self._events = events
         self._lock = lock
+        self._stop_requested = stop_requested
         self._wall_ns = wall_ns
         self._backoff = Backoff(settings.backoff_min, settings.backoff_max)
         self._staleness = Staleness(settings.stale_snapshots, settings.stale_trades, always=settings.always)
@@ -428,10 +430,11 @@ class Supervisor:
         self.counters["connects"] += 1
         self.counters["reconnects"] += again
         self._channel.opened(connection)
-        if self._stop.is_set():
+        if self._stop.is_set() or self._stop_requested():
             connection.listener.quit()
         self._enter(State.OPEN, str(connection.address))
         self._events.tell("on_connect", str(connection.address))
+        self.session.opened = asyncio.get_running_loop().time()  # what handlers took is not the server's
 
     def _first_record(self, recv_ns: int) -> None:
         self._backoff.reset()
@@ -464,6 +467,8 @@ class Supervisor:
         self._events.tell("on_text", text)
         if error is not None:
             self._events.report(error, "text")
+        if session is not None and notice is not None:
+            session.complained = asyncio.get_running_loop().time()  # the end that follows could not be seen before
 
     def _complained(self, session: _Session, error: ServerError, notice: Notice) -> None:
         loop = asyncio.get_running_loop()

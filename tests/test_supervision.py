@@ -663,9 +663,9 @@ def test_a_server_that_answers_and_sends_no_more_data_is_left_too() -> None:
     (stale,) = trial.of("stale")
     assert "though the server answers" in stale.reason
     stats = trial.feed.stats()
-    assert stats["probes"] == stats["probes_answered"] == 1
+    assert stats["probes"] == stats["probes_answered"] == 2  # a single stock may be quiet for twice as long
     assert (stats["answers"], stats["answers_ping"]) == ("yes", "yes")
-    assert stats["pongs"] == 1
+    assert stats["pongs"] == 2
 
 
 def test_a_server_that_answers_no_ping_is_not_pinged_again() -> None:
@@ -1028,3 +1028,49 @@ def test_another_run_tells_its_outages_anew() -> None:
 def test_settings_that_make_no_sense_are_refused_by_name(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         jvq.Feed(TOKEN, **settings)
+
+
+# --- handlers that are slow, sockets that are reset ---
+
+
+def then_reset(peer: Peer) -> None:
+    """Serve for a moment."""
+    peer.accept()
+    peer.text()
+    peer.send(binary(trade(next(numbers))))
+    time.sleep(0.1)
+    peer.reset()
+
+
+def test_a_refusal_is_one_however_long_the_handler_of_the_connection_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jvq_fast.supervisor._REFUSAL", 0.2)
+    with ScriptServer(then_reset, *[refuse()] * 6, good) as server:
+        trial = Trial(server)
+        trial.feed.on_connect(lambda where: time.sleep(0.4))
+        trial.run(lambda trial: bool(trial.of("gap")))
+    stats = trial.feed.stats()
+    assert (stats["refusals"], stats["evictions"]) == (6, 0)
+
+
+def test_an_eviction_is_one_however_long_the_handler_of_its_words_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jvq_fast.supervisor._COMPLAINT", 0.2)
+    with ScriptServer(*[evict()] * 4) as server:
+        trial = Trial(server)
+        trial.feed.on_text(lambda text: time.sleep(0.4))
+        with pytest.raises(jvq.EvictedError):
+            trial.run(lambda trial: False)
+    assert trial.feed.stats()["evictions"] == 3
+
+
+def test_what_another_attempt_left_in_the_loop_fails_no_attempt() -> None:
+    """A transport may leave a descriptor registered that it has closed, and the next socket gets its number."""
+
+    def gone(peer: Peer) -> None:
+        peer.reset()
+
+    with ScriptServer(then_reset, *[gone] * 60, good) as server:
+        trial = Trial(server, loop="asyncio", backoff_min=0.001, backoff_max=0.002)
+        trial.run(lambda trial: bool(trial.of("gap")))
+    said = [str(error) for error in trial.of("error")]
+    assert len(said) >= 60
+    assert not [each for each in said if "No such file" in each]
