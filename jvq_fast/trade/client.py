@@ -314,6 +314,7 @@ class TradeClient:
         `outcome` is "accepted" (with the broker's `order_id`), "rejected" or "not sent". ValueError for an intent that
         is not unknown. From any thread.
         """
+        self._check_open()
         number = intent.number if isinstance(intent, Intent) else intent
         answer = Outcome(outcome)
         if answer is Outcome.UNKNOWN:
