@@ -4,9 +4,10 @@ import os
 from collections.abc import Collection
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import get_args
 
 from jvq_fast.allocation import SERVICE, ServerAddress, service_url
-from jvq_fast.redact import Secret
+from jvq_fast.redact import Secret, drop_frames
 from jvq_fast.trade import wire
 from jvq_fast.trade.model import shown
 from jvq_fast.trade.private import mark_of, new_salt, open_private, state_folder
@@ -16,8 +17,21 @@ _DAY = 86_400
 _DIGITS = 12  # before and after the point, more than any price has
 
 
-def where(mode: Mode, server: str | None, allocation: str | None, proxies: bool) -> tuple[str, ServerAddress | None]:
-    """The allocation service and the fixed server. ValueError where a mode may not talk to them."""
+def where(
+    mode: Mode, server: str | None, allocation: str | None, proxies: bool
+) -> tuple[str, ServerAddress | None] | Exception:
+    """The allocation service and the fixed server, or the error to raise where they are out of sight."""
+    try:
+        return _where(mode, server, allocation, proxies)
+    except (ValueError, TypeError) as error:
+        drop_frames(error)
+        return error
+
+
+def _where(mode: Mode, server: str | None, allocation: str | None, proxies: bool) -> tuple[str, ServerAddress | None]:
+    """ValueError where a mode may not talk to them."""
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode is 'dry', 'paper' or 'live', not {mode!r}")
     if server is not None and allocation is not None:
         raise ValueError("server and allocation exclude each other")
     if mode == "live" and server is not None:
@@ -86,7 +100,7 @@ def trusted(texts: object) -> frozenset[str]:
 
 def code(code: object) -> str:
     if not isinstance(code, str):
-        raise TypeError(f"a code is a str such as '600519', not {code!r}")
+        raise TypeError(f"a code is a str such as '600519', not {type(code).__name__}")
     if not (len(code) == 6 and code.isascii() and code.isdigit()):
         raise ValueError(f"a code has six digits, such as '600519': {shown(code)}")
     return code
@@ -112,7 +126,7 @@ def price(price: object) -> Decimal:
 
 def volume(volume: object) -> int:
     if isinstance(volume, bool) or not hasattr(volume, "__index__"):
-        raise TypeError(f"a volume is an int, not {volume!r}")
+        raise TypeError(f"a volume is an int, not {type(volume).__name__}")
     number = int(volume.__index__())
     if number <= 0:
         raise ValueError(f"a volume is above 0, not {number}")

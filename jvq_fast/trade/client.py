@@ -11,8 +11,9 @@ from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, get_args
+from typing import Any, Self, TypeVar, cast
 
+from jvq_fast.allocation import ServerAddress
 from jvq_fast.errors import OrderNotSent, OrderRejected, TradeError, WaitTimeoutError
 from jvq_fast.redact import Secret
 from jvq_fast.threads import is_feed_thread
@@ -92,20 +93,20 @@ class TradeClient:
         # Whatever is raised shows this frame in its traceback: it must hold no secret as text.
         secrets = (Secret.read(token), arguments.account(account), arguments.password(password))
         token = account = password = ""
-        error = next((each for each in secrets if isinstance(each, Exception)), None)
+        place = arguments.where(mode, server, allocation, proxies)
+        server = allocation = None
+        error = next((each for each in (*secrets, place) if isinstance(each, Exception)), None)
         if error is not None:
             del secrets
             raise error
+        service, fixed = cast("tuple[str, ServerAddress | None]", place)
         own_token, own_account, own_password = cast("tuple[Secret, Secret, Secret]", secrets)
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode is 'dry', 'paper' or 'live', not {mode!r}")
         arguments.check_positive(timeout=timeout, login_timeout=login_timeout, allocation_timeout=allocation_timeout)
         if not isinstance(lists_to_reject, int) or lists_to_reject < 1:
             raise ValueError(f"lists_to_reject is a whole number from 1 on, not {lists_to_reject!r}")
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits are Limits, not {type(limits).__name__}")
         texts = arguments.trusted(trusted_rejections)
-        service, fixed = arguments.where(mode, server, allocation, proxies)
         self.mode: Mode = mode
         self._market: Market = market if market is not None else NoMarket()
         told = market_clock(market)

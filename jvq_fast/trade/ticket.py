@@ -72,6 +72,13 @@ class TicketFile:
 
     def save(self, ticket: Ticket) -> None:
         """Put a new one in place of the old one."""
+        why = self._write(ticket)
+        if why:
+            # Raised here, where no frame holds the ticket as text.
+            raise TicketError(f"the ticket file {self._path} can't be written: {why}")
+
+    def _write(self, ticket: Ticket) -> str:
+        """What stood against it."""
         salt = new_salt()
         kept = {
             "mode": self._mode,
@@ -85,11 +92,15 @@ class TicketFile:
         try:
             replace_private(self._path, json.dumps(kept).encode())
         except OSError as error:
-            raise TicketError(f"the ticket file {self._path} can't be written: {error.strerror}") from None
+            return error.strerror or type(error).__name__
+        return ""
 
     def drop(self) -> None:
         """Forget it: the broker does not take it any more."""
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise TicketError(f"the ticket file {self._path} can't be removed: {error.strerror}") from None
 
 
 def _host(server: ServerAddress) -> str:
