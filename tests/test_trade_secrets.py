@@ -352,9 +352,9 @@ def test_a_name_that_can_not_be_looked_up_shows_nothing(
         def fail(*arguments: Any, **options: Any) -> Any:
             raise socket.gaierror(socket.EAI_NONAME, f"{CANARIES['token']} is not known")
 
-        monkeypatch.setattr(socket, "getaddrinfo", fail)
-        trial.fails(trial.client.login)
-        monkeypatch.undo()
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "getaddrinfo", fail)
+            trial.fails(trial.client.login)
         assert trial.clean(logs, capsys)
 
 
@@ -528,9 +528,9 @@ def test_a_journal_that_can_not_be_written_shows_nothing(
         def full(descriptor: int, data: bytes) -> int:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("jvq_fast.trade.journal.os.write", full)
-        trial.fails(lambda: trial.client.buy("600519", "10", 100))
-        monkeypatch.undo()
+        with monkeypatch.context() as patched:
+            patched.setattr("jvq_fast.trade.journal.os.write", full)
+            trial.fails(lambda: trial.client.buy("600519", "10", 100))
         assert broker.calls("buy") == []
         assert trial.clean(logs, capsys)
 

@@ -1,6 +1,5 @@
 """Reads what a trade client is given. Whatever is wrong with it is named, and no secret is."""
 
-import os
 from collections.abc import Collection
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -10,7 +9,7 @@ from jvq_fast.allocation import SERVICE, ServerAddress, service_url
 from jvq_fast.redact import Secret, drop_frames
 from jvq_fast.trade import wire
 from jvq_fast.trade.model import shown
-from jvq_fast.trade.private import mark_of, new_salt, open_private, state_folder
+from jvq_fast.trade.private import create_private, mark_of, new_salt, state_folder
 from jvq_fast.trade.session import Mode
 
 _DAY = 86_400
@@ -55,14 +54,7 @@ def _where(mode: Mode, server: str | None, allocation: str | None, proxies: bool
 def default_paths(account: Secret, mode: Mode) -> tuple[Path, Path]:
     """Files of an account, named by what does not tell which one it is to whoever has not this user's salt."""
     folder = state_folder()
-    descriptor = open_private(folder / "salt", os.O_RDWR)
-    try:
-        salt = os.read(descriptor, 32).decode()
-        if not salt:
-            salt = new_salt()
-            os.write(descriptor, salt.encode())
-    finally:
-        os.close(descriptor)
+    salt = create_private(folder / "salt", new_salt().encode()).decode()
     name = f"{mark_of(account.reveal(), salt)[:16]}-{mode}"
     return folder / f"{name}.journal", folder / f"{name}.ticket"
 

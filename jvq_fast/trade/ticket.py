@@ -16,6 +16,8 @@ from jvq_fast.trade.wire import parse_trade_server
 # It is renewed before it ends by so many seconds, or by a tenth of its life where that is less.
 _MARGIN = 120.0
 _LARGEST = 1 << 16
+# A link is not followed, and a pipe not waited for.
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class TicketFile:
     def load(self) -> Ticket | None:
         """The ticket of this account, while it is good; None where there is none."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            descriptor = os.open(self._path, os.O_RDONLY | _FLAGS)
         except FileNotFoundError:
             return None
         except OSError as error:
