@@ -270,8 +270,8 @@ class TradeClient:
         return self._submit(lambda: self._enter(Side.SELL, code, price, volume, name), self._placing.send)
 
     def submit_cancel(self, order: Order | Intent | str) -> "Future[Intent]":
-        """`cancel` in the background, see `submit_buy`."""
-        return self._submit(lambda: self._enter_cancel(order), self._placing.send_cancel)
+        """`cancel` in the background, see `submit_buy`; it waits for no order that was submitted before."""
+        return self._submit(lambda: self._enter_cancel(order), self._placing.send_cancel, in_turn=False)
 
     def wait(self, order: Order | Intent, timeout: float) -> Order:
         """Wait until an order is done, or an intent is known and its order done: as it is then.
@@ -347,7 +347,9 @@ class TradeClient:
             raise ValueError(f"order {found.order_id} is done: {found.status}")
         return self._placing.enter_cancel(found)
 
-    def _submit(self, enter: Callable[[], Entered], send: Callable[[Entered], Any]) -> "Future[Any]":
+    def _submit(
+        self, enter: Callable[[], Entered], send: Callable[[Entered], Any], *, in_turn: bool = True
+    ) -> "Future[Any]":
         self._check_open()
         future: Future[Any] = Future()
 
@@ -367,6 +369,9 @@ class TradeClient:
             except BaseException as error:
                 future.set_exception(error)
 
+        if not in_turn:
+            threading.Thread(target=begin, name="jvq_fast trade cancel", daemon=True).start()
+            return future
         with self._ledger.lock:
             if self._intake_thread is None:
                 self._intake_thread = threading.Thread(target=self._take_in, name="jvq_fast trade intake", daemon=True)
