@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import requests
 
 from jvq_fast.errors import AllocationError, AllocationRefusedError
+from jvq_fast.quiet_http import quiet_session
 from jvq_fast.redact import Secret, drop_frames, guard_http_logs, os_cause, redact
 
 SERVICE = "http://jvquant.com/query/server"
@@ -150,8 +151,7 @@ def exchange(
     begin = time.monotonic()
     deadline = begin + timeout
     try:
-        with requests.Session() as session:
-            session.trust_env = proxies
+        with quiet_session(proxies=proxies) as session:
             with session.get(
                 service,
                 params={"market": market, "type": kind, "token": token.reveal()},

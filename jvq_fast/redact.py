@@ -19,7 +19,7 @@ def _in_any_form(character: str) -> str:
     forms = [re.escape(character), percent, escaped]
     if character == " ":
         forms.append(r"\+")
-    elif character in '"/\\':
+    elif character in "\"'/\\":
         forms.append(rf"\\{{1,4}}{re.escape(character)}")
     return f"(?:{'|'.join(forms)})"
 
@@ -61,6 +61,9 @@ class Secret:
         """The token itself."""
         return self._text
 
+    def __len__(self) -> int:
+        return len(self._text)
+
     def blot(self, text: str) -> str:
         """The text without this token, percent-encoded or not."""
         return self._pattern.sub(BLOT, text)
@@ -74,12 +77,13 @@ class Secret:
         raise TypeError("a Secret is not for pickling")
 
 
-def redact(text: str) -> str:
-    """The text without any token that is known at this moment. From any thread."""
+def redact(text: str, shortest: int = 0) -> str:
+    """The text without any secret that is known at this moment, of so many characters at least. From any thread."""
     with _known_lock:
         secrets = list(_known)
     for secret in secrets:
-        text = secret.blot(text)
+        if len(secret) >= shortest:
+            text = secret.blot(text)
     return text
 
 

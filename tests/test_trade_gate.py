@@ -17,10 +17,11 @@ from jvq_fast.prices import Prices
 from jvq_fast.trade.billing import Bill
 from jvq_fast.trade.gate import Gate, Request, Situation
 from jvq_fast.trade.model import SHANGHAI
-from trade_script import ACCOUNT, OPEN, PASSWORD, WIDE, Broker, Clock, Market, paper, wait
+from trade_script import ACCOUNT, OPEN, PASSWORD, WIDE, Broker, Clock, Market, few_rounds, paper, wait
 from wire import MORNING, depth, message, quote, row
 from ws_script import TOKEN
 
+__all__ = ["few_rounds"]
 D = Decimal
 
 

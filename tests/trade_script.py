@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+import pytest
+
 import jvq_fast as jvq
 from jvq_fast.trade.model import SHANGHAI
 from ws_script import TOKEN, Peer, Script, ScriptServer
@@ -20,6 +22,12 @@ PASSWORD = "pass word"
 WAIT = 20.0
 OPEN = dt.datetime(2026, 11, 25, 10, 0, tzinfo=SHANGHAI)  # a Wednesday
 Query = dict[str, str]
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks of accounts are slow to make on purpose, and thousands of files are made here."""
+    monkeypatch.setattr("jvq_fast.trade.private._ROUNDS", 1)
 
 
 class Market:
@@ -179,7 +187,9 @@ def paper(broker: Broker, folder: Path, **settings: Any) -> jvq.TradeClient:
     }  # fmt: skip
     if "server" not in settings and "allocation" not in settings:
         settings["server"] = broker.http
-    return jvq.TradeClient(settings.pop("token", TOKEN), ACCOUNT, settings.pop("password", PASSWORD), **settings)
+    return jvq.TradeClient(
+        settings.pop("token", TOKEN), settings.pop("account", ACCOUNT), settings.pop("password", PASSWORD), **settings
+    )
 
 
 WIDE = jvq.Limits(

@@ -1,30 +1,37 @@
 """Reads what a trade client is given. Whatever is wrong with it is named, and no secret is."""
 
-import os
-import time
 from collections.abc import Collection
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import get_args
 
 from jvq_fast.allocation import SERVICE, ServerAddress, service_url
-from jvq_fast.errors import JournalError
-from jvq_fast.redact import Secret
+from jvq_fast.redact import Secret, drop_frames
 from jvq_fast.trade import wire
 from jvq_fast.trade.gate import Request
-from jvq_fast.trade.locks import try_lock
 from jvq_fast.trade.model import Side, shown
-from jvq_fast.trade.private import mark_of, new_salt, open_private, state_folder, sync_folder
+from jvq_fast.trade.private import create_private, mark_of, new_salt, state_folder
 from jvq_fast.trade.session import Mode
 
 _DAY = 86_400
 _DIGITS = 12  # before and after the point, more than any price has
 
-_SALT_SIZE = 32
-_SALT_WAIT = 5.0
+
+def where(
+    mode: Mode, server: str | None, allocation: str | None, proxies: bool
+) -> tuple[str, ServerAddress | None] | Exception:
+    """The allocation service and the fixed server, or the error to raise where they are out of sight."""
+    try:
+        return _where(mode, server, allocation, proxies)
+    except (ValueError, TypeError) as error:
+        drop_frames(error)
+        return error
 
 
-def where(mode: Mode, server: str | None, allocation: str | None, proxies: bool) -> tuple[str, ServerAddress | None]:
-    """The allocation service and the fixed server. ValueError where a mode may not talk to them."""
+def _where(mode: Mode, server: str | None, allocation: str | None, proxies: bool) -> tuple[str, ServerAddress | None]:
+    """ValueError where a mode may not talk to them."""
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode is 'dry', 'paper' or 'live', not {mode!r}")
     if server is not None and allocation is not None:
         raise ValueError("server and allocation exclude each other")
     if mode == "live" and server is not None:
@@ -48,29 +55,9 @@ def where(mode: Mode, server: str | None, allocation: str | None, proxies: bool)
 def default_paths(account: Secret, mode: Mode) -> tuple[Path, Path]:
     """Files of an account, named by what does not tell which one it is to whoever has not this user's salt."""
     folder = state_folder()
-    name = f"{mark_of(account.reveal(), _salt(folder / 'salt'))[:16]}-{mode}"
+    salt = create_private(folder / "salt", new_salt().encode()).decode()
+    name = f"{mark_of(account.reveal(), salt)[:16]}-{mode}"
     return folder / f"{name}.journal", folder / f"{name}.ticket"
-
-
-def _salt(path: Path) -> str:
-    """This user's, made once for ever: under another one the journals would not be found again."""
-    descriptor = open_private(path, os.O_RDWR)
-    try:
-        deadline = time.monotonic() + _SALT_WAIT
-        while not try_lock(descriptor):
-            if time.monotonic() > deadline:
-                raise JournalError(f"another process has {path}")
-            time.sleep(0.01)
-        salt = os.read(descriptor, _SALT_SIZE).decode()
-        if len(salt) < _SALT_SIZE:  # new, or what a kill left: nothing is named by it yet
-            salt = new_salt()
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, salt.encode())
-            os.fsync(descriptor)
-            sync_folder(path)
-    finally:
-        os.close(descriptor)
-    return salt
 
 
 def check_positive(**settings: float) -> None:
@@ -111,7 +98,7 @@ def request(side: Side, code: object, price: object, volume: object) -> Request:
 
 def _code(code: object) -> str:
     if not isinstance(code, str):
-        raise TypeError(f"a code is a str such as '600519', not {code!r}")
+        raise TypeError(f"a code is a str such as '600519', not {type(code).__name__}")
     if not (len(code) == 6 and code.isascii() and code.isdigit()):
         raise ValueError(f"a code has six digits, such as '600519': {shown(code)}")
     return code
@@ -137,7 +124,7 @@ def _price(price: object) -> Decimal:
 
 def _volume(volume: object) -> int:
     if isinstance(volume, bool) or not hasattr(volume, "__index__"):
-        raise TypeError(f"a volume is an int, not {volume!r}")
+        raise TypeError(f"a volume is an int, not {type(volume).__name__}")
     number = int(volume.__index__())
     if number <= 0:
         raise ValueError(f"a volume is above 0, not {number}")

@@ -11,8 +11,9 @@ from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, get_args
+from typing import Any, Self, TypeVar, cast
 
+from jvq_fast.allocation import ServerAddress
 from jvq_fast.errors import OrderNotSent, OrderRejected, TradeError, WaitTimeoutError
 from jvq_fast.redact import Secret
 from jvq_fast.threads import is_feed_thread
@@ -93,20 +94,20 @@ class TradeClient:
         # Whatever is raised shows this frame in its traceback: it must hold no secret as text.
         secrets = (Secret.read(token), arguments.account(account), arguments.password(password))
         token = account = password = ""
-        error = next((each for each in secrets if isinstance(each, Exception)), None)
+        place = arguments.where(mode, server, allocation, proxies)
+        server = allocation = None
+        error = next((each for each in (*secrets, place) if isinstance(each, Exception)), None)
         if error is not None:
             del secrets
             raise error
+        service, fixed = cast("tuple[str, ServerAddress | None]", place)
         own_token, own_account, own_password = cast("tuple[Secret, Secret, Secret]", secrets)
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode is 'dry', 'paper' or 'live', not {mode!r}")
         arguments.check_positive(timeout=timeout, login_timeout=login_timeout, allocation_timeout=allocation_timeout)
         if not isinstance(lists_to_reject, int) or lists_to_reject < 1:
             raise ValueError(f"lists_to_reject is a whole number from 1 on, not {lists_to_reject!r}")
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits are Limits, not {type(limits).__name__}")
         texts = arguments.trusted(trusted_rejections)
-        service, fixed = arguments.where(mode, server, allocation, proxies)
         self.mode: Mode = mode
         self._market: Market = market if market is not None else NoMarket()
         told = market_clock(market)
@@ -271,8 +272,8 @@ class TradeClient:
         return self._submit(lambda: self._enter(Side.SELL, code, price, volume, name), self._placing.send)
 
     def submit_cancel(self, order: Order | Intent | str) -> "Future[Intent]":
-        """`cancel` in the background, see `submit_buy`."""
-        return self._submit(lambda: self._enter_cancel(order), self._placing.send_cancel)
+        """`cancel` in the background, see `submit_buy`; it waits for no order that was submitted before."""
+        return self._submit(lambda: self._enter_cancel(order), self._placing.send_cancel, in_turn=False)
 
     def wait(self, order: Order | Intent, timeout: float) -> Order:
         """Wait until an order is done, or an intent is known and its order done: as it is then.
@@ -316,6 +317,7 @@ class TradeClient:
         `outcome` is "accepted" (with the broker's `order_id`), "rejected" or "not sent". ValueError for an intent that
         is not unknown. From any thread.
         """
+        self._check_open()
         number = intent.number if isinstance(intent, Intent) else intent
         answer = Outcome(outcome)
         if answer is Outcome.UNKNOWN:
@@ -347,7 +349,9 @@ class TradeClient:
             raise ValueError(f"order {found.order_id} is done: {found.status}")
         return self._placing.enter_cancel(found)
 
-    def _submit(self, enter: Callable[[], Entered], send: Callable[[Entered], Any]) -> "Future[Any]":
+    def _submit(
+        self, enter: Callable[[], Entered], send: Callable[[Entered], Any], *, in_turn: bool = True
+    ) -> "Future[Any]":
         self._check_open()
         future: Future[Any] = Future()
 
@@ -367,6 +371,9 @@ class TradeClient:
             except BaseException as error:
                 future.set_exception(error)
 
+        if not in_turn:
+            threading.Thread(target=begin, name="jvq_fast trade cancel", daemon=True).start()
+            return future
         with self._ledger.lock:
             if self._intake_thread is None:
                 self._intake_thread = threading.Thread(target=self._take_in, name="jvq_fast trade intake", daemon=True)

@@ -1,6 +1,7 @@
 """Orders, positions and accounts as the broker tells them, and what this side means to do."""
 
 import datetime as dt
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _WHOLE = re.compile(r"[0-9]+(?:\.0+)?")
 _LONGEST_NUMBER = 30
 _SHOWN = 200
+_LONG_SECRET = 16
 
 
 class Side(StrEnum):
@@ -231,7 +233,18 @@ def _text_of_number(value: object) -> str | None:
 
 def shown(value: object) -> str:
     """A part of a reply in a message: no secret, not long, printable."""
-    return redact(str(value)).encode(errors="replace").decode()[:_SHOWN]
+    text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, dict)) else str(value)
+    return redact(text).encode(errors="replace").decode()[:_SHOWN]
+
+
+def identifier(text: str) -> str:
+    """A number or code of the broker's, as it is: passwords are short, and one that is a part of it is chance.
+
+    UnreadableError where a token or the like is in it.
+    """
+    if len(text) > _SHOWN or redact(text, _LONG_SECRET) != text:
+        raise UnreadableError("what should be a number or a code repeats a secret, or is too long")
+    return text
 
 
 def message_of(body: Mapping[str, Any]) -> str:
@@ -252,7 +265,7 @@ def read_order(row: object) -> Order:
     """One of `list` of `/check_order`. UnreadableError says what is wrong with it."""
     if not isinstance(row, Mapping):
         raise UnreadableError(f"an order is no object: {shown(row)}")
-    order_id = _text(row, "order_id")
+    order_id = identifier(_text(row, "order_id"))
     if not order_id:
         raise UnreadableError("order_id is empty")
     day, clock = _text(row, "day"), _text(row, "time").zfill(6)
@@ -263,7 +276,7 @@ def read_order(row: object) -> Order:
     side_text, status_text = _text(row, "type"), _text(row, "status")
     return Order(
         order_id=order_id,
-        code=_text(row, "code"),
+        code=identifier(_text(row, "code")),
         name=shown(row.get("name", "")),
         side=_SIDES.get(side_text),
         side_text=shown(side_text),
@@ -300,7 +313,7 @@ def _read_position(row: object) -> Position:
     if not isinstance(row, Mapping):
         raise UnreadableError(f"a position is no object: {shown(row)}")
     return Position(
-        code=_text(row, "code"),
+        code=identifier(_text(row, "code")),
         name=shown(row.get("name", "")),
         volume=whole(row.get("hold_vol"), "hold_vol"),
         usable=whole(row.get("usable_vol"), "usable_vol"),

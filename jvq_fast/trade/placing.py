@@ -19,7 +19,7 @@ from jvq_fast.trade.gate import Request
 from jvq_fast.trade.kill import KillSwitch
 from jvq_fast.trade.ledger import Ledger
 from jvq_fast.trade.market import Clock
-from jvq_fast.trade.model import Intent, Order, Outcome, Side, Status, message_of, shown
+from jvq_fast.trade.model import Intent, Order, Outcome, Side, Status, UnreadableError, identifier, message_of
 from jvq_fast.trade.queries import Queries
 from jvq_fast.trade.session import Session, code_of
 from jvq_fast.trade.ticket import Ticket
@@ -250,4 +250,9 @@ def _rejected(intent: Intent) -> OrderRejected:
 
 def _order_id(body: dict[str, object]) -> str:
     value = body.get("order_id")
-    return shown(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        return ""
+    try:
+        return identifier(str(value).strip())
+    except UnreadableError:
+        return ""

@@ -1,5 +1,6 @@
 """Files that only their owner can read, and what they say of an account without naming it."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -59,9 +60,27 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
+def create_private(path: Path, data: bytes) -> bytes:
+    """Make a private file unless it is there; what it holds then. Processes that do so at once agree on it."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    new = _beside(path)
+    replace_private(new, data)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+    return path.read_bytes()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
 def replace_private(path: Path, data: bytes) -> None:
     """Put a private file in place of another one, whole or not at all."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    new = _beside(path)
     try:
         descriptor = open_private(new, os.O_WRONLY | os.O_EXCL)
         try:

@@ -1,7 +1,7 @@
 """What the broker is asked: its list of orders and of positions."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,19 +48,13 @@ class Queries:
         with self._lock:
             with self._ledger.lock:
                 asked = self._ledger.book.asked()
-            rows = self._ask("check_order", by_itself=by_itself).get("list")
-            if not isinstance(rows, list):
-                raise TradeError(f"the broker's list of orders is none: {shown(rows)}")
-            listed, unreadable = [], []
-            for row in rows:
-                try:
-                    listed.append(read_order(row))
-                except UnreadableError as error:
-                    unreadable.append(str(error))
-            if unreadable:
+            listed, failure = _read_orders(self._ask("check_order", by_itself=by_itself))
+            if listed is None:
+                assert failure is not None
+                raise failure
+            if failure is not None:
                 # A list in which something can't be read can't show that an order is not in it.
                 asked = frozenset()
-                failure = TradeError(f"{len(unreadable)} of {len(rows)} orders can't be read: {unreadable[0]}")
                 self._events.tell("on_error", failure, "poll")
             news = self._ledger.read(listed, asked)
             self.has_polled = True
@@ -89,11 +83,9 @@ class Queries:
     def _ask_positions(self) -> _Held:
         with self._ledger.lock:
             number, open_sales = self._ledger.book.next_number, self._ledger.book.open_sales()
-        reply = self._ask("check_hold")
-        try:
-            account = read_account(reply)
-        except UnreadableError as error:
-            raise TradeError(f"the broker's list of positions can't be read: {error}") from None
+        account = _read_account(self._ask("check_hold"))
+        if isinstance(account, TradeError):
+            raise account
         held = self._held = _Held(account, number, open_sales)
         return held
 
@@ -125,3 +117,29 @@ class Queries:
             self._session.drop(ticket)
             raise TradeError(f"the broker refused {call}: code {code or 'missing'}, {message_of(outcome.body)}")
         return outcome.body
+
+
+# Errors are raised where the reply is out of sight: it may repeat a secret, and tracebacks show frames.
+
+
+def _read_orders(reply: Mapping[str, Any]) -> tuple[list[Order] | None, TradeError | None]:
+    """What can be read of a list of orders, None where it is no list; and what is wrong with it."""
+    rows = reply.get("list")
+    if not isinstance(rows, list):
+        return None, TradeError(f"the broker's list of orders is none: {shown(rows)}")
+    listed, unreadable = [], []
+    for row in rows:
+        try:
+            listed.append(read_order(row))
+        except UnreadableError as error:
+            unreadable.append(str(error))
+    if not unreadable:
+        return listed, None
+    return listed, TradeError(f"{len(unreadable)} of {len(rows)} orders can't be read: {unreadable[0]}")
+
+
+def _read_account(reply: Mapping[str, Any]) -> Account | TradeError:
+    try:
+        return read_account(reply)
+    except UnreadableError as error:
+        return TradeError(f"the broker's list of positions can't be read: {error}")

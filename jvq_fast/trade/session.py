@@ -3,10 +3,10 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jvq_fast.allocation import ServerAddress, allocate
 from jvq_fast.errors import AllocationError, LoginError, TradeError
@@ -105,14 +105,10 @@ class Session:
         outcome = self._get(server, "/login", query, self._access.login_timeout)
         if isinstance(outcome, (wire.NotSent, wire.Lost)):
             raise LoginError(f"login at {server}: {outcome.cause}")
-        ticket = outcome.body.get("ticket")
-        code, message = code_of(outcome.body), message_of(outcome.body)
-        if code != "0":
-            raise LoginError(f"the broker refused the login: code {code or 'missing'}, {message}", code, message)
-        if not isinstance(ticket, (str, int)) or isinstance(ticket, bool) or not str(ticket):
-            raise LoginError("the broker's reply to the login has no ticket", code, message)
-        lifetime = _lifetime(outcome.body.get("expire"))
-        return Ticket(Secret(str(ticket)), server, begun + lifetime, lifetime)
+        ticket = _read_ticket(outcome.body, server, begun)
+        if isinstance(ticket, LoginError):
+            raise ticket
+        return ticket
 
     def _allocate(self) -> ServerAddress:
         access = self._access
@@ -131,10 +127,11 @@ class Session:
             timeout=access.allocation_timeout,
             proxies=access.proxies,
         )
-        try:
-            return wire.parse_trade_server(text)
-        except ValueError as error:
-            raise AllocationError(f"the allocation service names no trade server: {error}") from None
+        server = _read_server(text)
+        del text
+        if isinstance(server, AllocationError):
+            raise server
+        return server
 
     def call(
         self,
@@ -167,13 +164,33 @@ class Session:
         return outcome
 
 
+# Errors are raised where what was read is out of sight: it may repeat a secret, and tracebacks show frames.
+
+
+def _read_server(text: str) -> ServerAddress | AllocationError:
+    try:
+        return wire.parse_trade_server(text)
+    except ValueError as error:
+        return AllocationError(f"the allocation service names no trade server: {error}")
+
+
+def _read_ticket(reply: Mapping[str, Any], server: ServerAddress, begun: float) -> Ticket | LoginError:
+    code, message, ticket = code_of(reply), message_of(reply), reply.get("ticket")
+    if code != "0":
+        return LoginError(f"the broker refused the login: code {code or 'missing'}, {message}", code, message)
+    if not isinstance(ticket, (str, int)) or isinstance(ticket, bool) or not str(ticket):
+        return LoginError("the broker's reply to the login has no ticket", code, message)
+    lifetime = _lifetime(reply.get("expire"))
+    return Ticket(Secret(str(ticket)), server, begun + lifetime, lifetime)
+
+
 def _wrong_reach(mode: Mode, server: ServerAddress) -> str:
     if mode == "paper":
         return f"paper mode talks to this machine alone, and {server} is another one"
     return f"live mode does not talk to this machine, and {server} is on it: a simulator takes mode='paper'"
 
 
-def code_of(body: dict[str, object]) -> str:
+def code_of(body: Mapping[str, object]) -> str:
     """The code of a reply, as text; "" where there is none."""
     code = body.get("code")
     if isinstance(code, bool) or not isinstance(code, (str, int)):

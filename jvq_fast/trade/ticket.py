@@ -16,6 +16,8 @@ from jvq_fast.trade.wire import parse_trade_server
 # It is renewed before it ends by so many seconds, or by a tenth of its life where that is less.
 _MARGIN = 120.0
 _LARGEST = 1 << 16
+# A link is not followed, and a pipe not waited for.
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class TicketFile:
     def load(self) -> Ticket | None:
         """The ticket of this account, while it is good; None where there is none."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            descriptor = os.open(self._path, os.O_RDONLY | _FLAGS)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -72,6 +74,13 @@ class TicketFile:
 
     def save(self, ticket: Ticket) -> None:
         """Put a new one in place of the old one."""
+        why = self._write(ticket)
+        if why:
+            # Raised here, where no frame holds the ticket as text.
+            raise TicketError(f"the ticket file {self._path} can't be written: {why}")
+
+    def _write(self, ticket: Ticket) -> str:
+        """What stood against it."""
         salt = new_salt()
         kept = {
             "mode": self._mode,
@@ -85,11 +94,15 @@ class TicketFile:
         try:
             replace_private(self._path, json.dumps(kept).encode())
         except OSError as error:
-            raise TicketError(f"the ticket file {self._path} can't be written: {error.strerror}") from None
+            return error.strerror or type(error).__name__
+        return ""
 
     def drop(self) -> None:
         """Forget it: the broker does not take it any more."""
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise TicketError(f"the ticket file {self._path} can't be removed: {error.strerror}") from None
 
 
 def _host(server: ServerAddress) -> str:

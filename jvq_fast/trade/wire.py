@@ -18,11 +18,10 @@ from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from jvq_fast.allocation import ServerAddress, parse_server
+from jvq_fast.quiet_http import Quiet, quiet_session
 from jvq_fast.redact import Secret, drop_frames, guard_http_logs, os_cause
 
 MAX_REPLY = 4 << 20
@@ -96,7 +95,7 @@ class _RefusedError(Exception):
 class _Attempt:
     """Where one request stands. The thread that sends it and the one that waits for it meet here."""
 
-    def __init__(self, reach: Reach | None, may_send: Callable[[], str]) -> None:
+    def __init__(self, reach: Reach, may_send: Callable[[], str]) -> None:
         self._reach = reach
         self._may_send = may_send
         self._lock = threading.Lock()
@@ -106,13 +105,15 @@ class _Attempt:
         self.outcome: Outcome | None = None
         self.ended = threading.Event()
 
+    def check_reach(self, connected: socket.socket) -> None:
+        """_RefusedError where a connection leads to where it must not."""
+        peer = str(connected.getpeername()[0])
+        if _reach(peer) != self._reach:
+            wanted = "this machine" if self._reach == "loopback" else "another machine"
+            raise _RefusedError(f"{peer} is not on {wanted}")
+
     def connected(self, connected: socket.socket) -> None:
-        """The connection is there, and not a byte was written. _RefusedError where none may be."""
-        if self._reach is not None:
-            peer = str(connected.getpeername()[0])
-            if _reach(peer) != self._reach:
-                wanted = "this machine" if self._reach == "loopback" else "another machine"
-                raise _RefusedError(f"{peer} is not on {wanted}")
+        """The connection is there, and not a byte of the request was written. _RefusedError where none may be."""
         with self._lock:
             why = "given up while it was connecting" if self._given_up else self._may_send()
             if why:
@@ -132,16 +133,22 @@ class _Attempt:
             return self.may_have_left
 
 
-class _Watched:
-    # Whoever turns this on for all connections of the process has the request lines, secrets included, on his screen.
-    debuglevel = 0
+class _Watched(Quiet):
     _attempt: _Attempt
 
-    def set_debuglevel(self, level: int) -> None:
-        """Has no effect."""
+    def _new_conn(self) -> Any:
+        """Name lookup and TCP; nothing is written where it leads astray, not even what begins TLS."""
+        connected = super()._new_conn()  # type: ignore[misc]
+        if self.proxy is None:  # type: ignore[attr-defined]
+            try:
+                self._attempt.check_reach(connected)
+            except BaseException:
+                connected.close()
+                raise
+        return connected
 
     def connect(self) -> None:
-        """Name lookup, TCP (and TLS); then the attempt may still refuse to send."""
+        """TLS, if any; then the attempt may still refuse to send."""
         super().connect()  # type: ignore[misc]
         self._attempt.connected(self.sock)  # type: ignore[attr-defined]
 
@@ -158,51 +165,24 @@ class _Https(_Watched, HTTPSConnection):
         self._attempt = attempt
 
 
-class _Adapter(HTTPAdapter):
-    """Connections of one attempt."""
-
-    def __init__(self, attempt: _Attempt) -> None:
-        self._attempt = attempt
-        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self._watch(self.poolmanager)
-
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **options)
-        self._watch(manager)
-        return manager
-
-    def _watch(self, manager: PoolManager) -> None:
-        attempt = self._attempt
-
-        class Pool(HTTPConnectionPool):
-            ConnectionCls = partial(_Http, attempt=attempt)  # type: ignore[assignment]
-
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = partial(_Https, attempt=attempt)  # type: ignore[assignment]
-
-        manager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
-
-
 def get(
     server: ServerAddress,
     path: str,
     query: Query,
     timeout: float,
     *,
-    reach: Reach | None,
+    reach: Reach,
     may_send: Callable[[], str] = str,
     proxies: bool = False,
 ) -> Outcome:
     """Send one request, and tell what is known of it after at most `timeout` seconds. Nothing is raised.
 
-    `reach`: where the connection has to lead, looked at before a byte is written; with `proxies`, those of the
-    environment are used, and it is the proxy's. `may_send` is asked last, on the connected socket: a text is why not.
+    `reach`: where the connection has to lead, looked at before a byte is written. `proxies`: those of the environment
+    are used; where one is, what it connects to is its affair. `may_send` is asked last, on the connected socket: a text
+    is why not.
     """
     guard_http_logs()
-    attempt = _Attempt(None if proxies else reach, may_send)
+    attempt = _Attempt(reach, may_send)
     host = f"[{server.host}]" if ":" in server.host else server.host
     url = f"{server.scheme}://{host}:{server.port}{server.path}{path}"
     thread = threading.Thread(
@@ -217,11 +197,13 @@ def get(
         attempt.give_up()
         raise
     if not is_over:
-        return (
-            Lost(f"no reply within {timeout:g} s") if attempt.give_up() else NotSent(f"no connection in {timeout:g} s")
-        )
+        return _late(attempt.give_up(), timeout)
     assert attempt.outcome is not None
     return attempt.outcome
+
+
+def _late(may_have_left: bool, timeout: float) -> Outcome:
+    return Lost(f"no reply within {timeout:g} s") if may_have_left else NotSent(f"no connection in {timeout:g} s")
 
 
 def _run(attempt: _Attempt, url: str, query: Query, timeout: float, proxies: bool) -> None:
@@ -230,8 +212,12 @@ def _run(attempt: _Attempt, url: str, query: Query, timeout: float, proxies: boo
     except BaseException as error:
         refused = isinstance(error, _RefusedError)
         cause = str(error) if refused else os_cause(error)
+        is_late = isinstance(error, requests.Timeout)
         drop_frames(error)
-        attempt.outcome = Lost(cause) if attempt.may_have_left else NotSent(cause, refused)
+        if is_late:
+            attempt.outcome = _late(attempt.may_have_left, timeout)
+        else:
+            attempt.outcome = Lost(cause) if attempt.may_have_left else NotSent(cause, refused)
     finally:
         attempt.ended.set()
 
@@ -240,10 +226,8 @@ def _exchange(attempt: _Attempt, url: str, query: Query, timeout: float, proxies
     deadline = time.monotonic() + timeout
     # Only this thread, whose frames nobody sees, has the secrets as text.
     plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in query.items()}
-    with requests.Session() as session:
-        session.trust_env = proxies
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, _Adapter(attempt))
+    http, https = partial(_Http, attempt=attempt), partial(_Https, attempt=attempt)
+    with quiet_session(proxies=proxies, http=http, https=https) as session:
         with session.get(
             url + "?" + urlencode(plain),
             headers={"Accept-Encoding": "identity", "Connection": "close"},
