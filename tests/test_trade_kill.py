@@ -275,6 +275,14 @@ def test_the_names_of_files_are_the_same_in_every_process_from_the_first_on(
     assert salt.stat().st_ino in synced
 
 
+def test_a_client_whose_paths_are_given_leaves_the_state_directory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    client_of("http://127.0.0.1:9", str(tmp_path)).close()
+    assert not (tmp_path / "state").exists()
+
+
 def _report(
     record_property: Callable[[str, object], None], kills: int, outcomes: Counter[str], names: Counter[str]
 ) -> None:

@@ -781,9 +781,11 @@ class World:
             self.rng.choice([self._restart, self._crash])()
         self._advance(60)
         self._try(self.client.login)
-        for _ in range(10):
+        for turn in range(10):
             self._advance(1)
             self._poll()
+            if turn > 3 and not any(each.hidden for each in self.broker.orders):
+                break
         for intent in self.client.unknown:
             assert intent.number in self.flagged_now, f"{intent} is unknown, and nobody was told: {intent.cause}"
             self._resolve(intent)
