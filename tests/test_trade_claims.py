@@ -1,5 +1,6 @@
 """Which order is whose, where lists, replies and restarts come in an awkward order."""
 
+import dataclasses
 import datetime as dt
 from decimal import Decimal
 from pathlib import Path
@@ -145,6 +146,19 @@ def test_a_cancel_of_which_no_list_says_anything_is_shown_to_a_human(lives: Live
     lives.ledger.lose(number, "a test", at(15))
     remarks = [remark for _ in range(4) for remark in lives.read(listed("7", 1)).remarks]
     assert [intent.number for intent, _ in remarks] == [number]
+
+
+def test_a_refused_cancel_waits_for_a_word_that_is_known(lives: Lives) -> None:
+    order = lives.enter(0)
+    lives.ledger.settle(order, Outcome.ACCEPTED, "7", "0")
+    lives.read(listed("7", 1))
+    number = lives.ledger.enter_cancel(lives.book.order(order), at(10), 1010.0).number
+    lives.ledger.refuse(number, "-1", "busy", at(11))
+    waiting = dataclasses.replace(listed("7", 1), status=Status.UNKNOWN_TEXT, status_text="已报待撤")
+    lives.read(waiting)
+    assert lives.book.intent(number).outcome is Outcome.UNKNOWN
+    lives.read(dataclasses.replace(waiting, status=Status.CANCELLED, status_text="已撤"))
+    assert lives.book.intent(number).outcome is Outcome.ACCEPTED
 
 
 def test_an_order_that_is_listed_twice_is_one(lives: Lives) -> None:

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -250,10 +251,16 @@ def test_the_next_life_knows_of_every_order_after_a_kill_at_any_time(
     tmp_path: Path, killing: Killing, share: Callable[..., list[int]], record_property: Callable[[str, object], None]
 ) -> None:
     kills = 0
+    lives = []
+    for action, manner in SCENES:
+        begun = time.monotonic()
+        killing.trace(tmp_path / f"{action} {manner}", action, manner)
+        lives.append(time.monotonic() - begun)
+    life = min(lives)
     for number in share(range(120), 5):
         rng = random.Random(number)
         action, manner = rng.choice(SCENES)
-        kills += killing.kill(tmp_path / str(number), action, manner, 1 << 30, rng.uniform(0.001, 0.1))
+        kills += killing.kill(tmp_path / str(number), action, manner, 1 << 30, rng.uniform(0, life))
     _report(record_property, kills, killing.outcomes, Counter())
     assert kills
 
@@ -273,6 +280,14 @@ def test_the_names_of_files_are_the_same_in_every_process_from_the_first_on(
         names = set(pool.map(lambda _: arguments.default_paths(Secret("123456789012"), "live"), range(32)))
     assert len(names) == 1
     assert salt.stat().st_ino in synced
+
+
+def test_a_client_whose_paths_are_given_leaves_the_state_directory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    client_of("http://127.0.0.1:9", str(tmp_path)).close()
+    assert not (tmp_path / "state").exists()
 
 
 def _report(

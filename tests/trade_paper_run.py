@@ -74,6 +74,7 @@ class PaperLife:
         self.flagged_now: set[int] = set()
         self.by_human: set[int] = set()
         self.futures: list[Future[Any]] = []
+        self._last: dict[str, Any] = {}
         self.client = self._open()
 
     def run(self) -> Counter[str]:
@@ -204,14 +205,16 @@ class PaperLife:
         for intent in self.client.unknown:
             self._resolve(intent)
         assert not self.client.unknown
-        while True:
-            before = self._described()["accounts"]
-            self.client.orders()
-            described = self._described()
-            if described["accounts"] == before:
-                break
+        self._until(self._has_all_told)
         self.client.close()
-        self._judge(described, described["accounts"][0])
+        self._judge(self._last, self._last["accounts"][0])
+
+    def _has_all_told(self) -> bool:
+        """Whether nothing was dealt while the client read its list."""
+        before = self._described()["accounts"]
+        self.client.orders()
+        self._last = self._described()
+        return bool(self._last["accounts"] == before)
 
     def _until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WAIT

@@ -120,9 +120,12 @@ class TradeClient:
         self._book = Book(lists_to_reject, dt.timedelta(seconds=timeout), window)
         kept = tickets = None
         if mode != "dry":
-            default_journal, default_tickets = arguments.default_paths(own_account, mode)
-            tickets = Path(ticket_file) if ticket_file is not None else default_tickets
-            kept = Journal(Path(journal) if journal is not None else default_journal, own_account, mode)
+            if journal is None or ticket_file is None:
+                default_journal, default_tickets = arguments.default_paths(own_account, mode)
+                journal = default_journal if journal is None else journal
+                ticket_file = default_tickets if ticket_file is None else ticket_file
+            tickets = Path(ticket_file)
+            kept = Journal(Path(journal), own_account, mode)
         try:
             gate = Gate(limits or Limits(), self._market)
             self._ledger = Ledger(kept, self._book, gate, bill, self._clock(), time.monotonic())

@@ -399,8 +399,8 @@ class Book:
 
     def _cancelled(self, entry: _Entry) -> Outcome | None:
         order = self.find(entry.intent.order_id)
-        if order is None or order.at is None:
-            return None
+        if order is None or order.at is None or order.status is Status.UNKNOWN_TEXT:
+            return None  # some brokers have a word for what is being cancelled
         if order.status in (Status.CANCELLED, Status.PARTLY_CANCELLED):
             return Outcome.ACCEPTED
         if order.is_final or entry.stage is Stage.REFUSED:
