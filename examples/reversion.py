@@ -7,7 +7,6 @@ jvq-fast demo --strategy                                the same, in a table
 
 import contextlib
 import json
-import signal
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -96,7 +95,6 @@ def main() -> None:
             TOKEN, ACCOUNT, PASSWORD, mode="paper", market=feed, server=sim["trade"], budget=None, polling_budget=None,
             journal=Path(folder, "journal"), ticket_file=Path(folder, "ticket"),
         )  # fmt: skip
-        client.kill_on(signal.SIGTERM)
         with client, feed:
             Reversion(feed, client, say=partial(print, flush=True))
             feed.join()

@@ -25,7 +25,7 @@ def _in_any_form(character: str) -> str:
 
 
 _known: "weakref.WeakSet[Secret]" = weakref.WeakSet()
-_known_lock = threading.Lock()
+_known_lock = threading.RLock()  # a signal handler may redact while its own thread does
 
 
 class Secret:

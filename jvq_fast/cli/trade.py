@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
@@ -194,7 +195,13 @@ def _order(options: argparse.Namespace, place: Callable[[TradeClient], Order]) -
         raise UsageError(str(error)) from None
     limits = _limits(options.limit)
     with _prices(options) as feed, _make(options, feed, limits) as client:
-        order = place(client)
+        try:
+            order = place(client)
+        except KeyboardInterrupt:
+            for intent in client.unknown:
+                text = f"{intent} may be at the broker: don't order again; jvq-fast trade resolve tells what is known"
+                print(f"jvq-fast trade: {text}", file=sys.stderr)
+            raise
         if options.wait and client.mode != "dry":
             order = client.wait(order, options.wait)
     text = f"not sent, since neither --paper nor --live says so: {order.request}" if order.request else ""

@@ -162,6 +162,7 @@ class TradeClient:
         )
         self._intake: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._intake_thread: threading.Thread | None = None
+        self._intake_lock = threading.Lock()
         self._is_closed = False
         if mode == "live" and not _warned.is_set():
             _warned.set()
@@ -179,7 +180,7 @@ class TradeClient:
         A login that the broker refused is not tried again by the client itself; this call does.
         """
         self._check_query()
-        ticket = self._session.ticket()
+        ticket = self._session.ticket(by_hand=True)
         self._tracker.resume()
         return dt.datetime.fromtimestamp(ticket.expires, SHANGHAI)
 
@@ -370,14 +371,19 @@ class TradeClient:
             try:
                 entered = enter()
                 # One that hangs must not keep the next ones, or a cancel, waiting.
-                threading.Thread(target=finish, args=(entered,), name="jvq_fast trade order", daemon=True).start()
+                try:
+                    threading.Thread(target=finish, args=(entered,), name="jvq_fast trade order", daemon=True).start()
+                except BaseException:
+                    self._placing.never(entered)
+                    raise
             except BaseException as error:
-                future.set_exception(error)
+                # Callbacks of the future may wait for another one, which is behind this one.
+                threading.Thread(target=future.set_exception, args=(error,), name="jvq_fast trade", daemon=True).start()
 
         if not in_turn:
             threading.Thread(target=begin, name="jvq_fast trade cancel", daemon=True).start()
             return future
-        with self._ledger.lock:
+        with self._intake_lock:
             if self._intake_thread is None:
                 self._intake_thread = threading.Thread(target=self._take_in, name="jvq_fast trade intake", daemon=True)
                 self._intake_thread.start()
@@ -442,16 +448,21 @@ class TradeClient:
         return self
 
     def close(self, timeout: float = 10.0) -> None:
-        """End the client's threads, each given so many seconds, and give the journal up. Open orders stay open."""
+        """End the client's threads, each given so many seconds, and give the journal up. Open orders stay open.
+
+        What has no connection yet is not sent any more, and what was sent has that time for its reply; else it is
+        unknown to whoever opens the journal next.
+        """
         if self._is_closed or self._process != os.getpid():
             return
         self._is_closed = True
-        with self._ledger.lock:
+        with self._intake_lock:
             thread = self._intake_thread
         if thread is not None:
             self._intake.put(None)
             if thread is not threading.current_thread():
                 thread.join(timeout)
+        self._placing.close(timeout)
         self._tracker.close(timeout)
         self._events.close(timeout)
         self._ledger.close()

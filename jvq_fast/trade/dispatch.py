@@ -56,6 +56,6 @@ class Dispatcher:
             for handler in self._handlers[name]:
                 try:
                     handler(*arguments)
-                except Exception as error:
+                except BaseException as error:  # SystemExit too: it would end this thread and nothing else
                     self.errors += 1
                     self._failures.log(name, error)

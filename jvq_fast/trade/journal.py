@@ -108,10 +108,13 @@ class Journal:
                 written += os.write(self._descriptor, line[written:])
             if sync:
                 os.fsync(self._descriptor)
+            self._end += len(line)
         except OSError as error:
             self._take_back()
             raise JournalError(f"the journal {self.path} can't be written: {error.strerror}") from None
-        self._end += len(line)
+        except BaseException:  # Ctrl-C
+            self._take_back()
+            raise
 
     def _take_back(self) -> None:
         # Half a line would bury what follows it; and of what was not synced, nobody knows whether it is there.

@@ -130,6 +130,7 @@ class Ledger:
         others: frozenset[Key] = frozenset()
         if intent.side is not None:
             others = self.book.look_alikes(intent.security, intent.side, intent.price, intent.volume)
+        self.book.reserve(intent.number)
         self._write(
             {
                 "what": "intent", "number": intent.number, "action": intent.action, "security": intent.security,
@@ -137,9 +138,23 @@ class Ledger:
                 "order_id": intent.order_id, "others": sorted(f"{day or ''} {number}" for day, number in others),
             }
         )  # fmt: skip
-        self.book.add(intent, others)
-        self._gate.count(request, intent.at, monotonic)
+        try:
+            self.book.add(intent, others)
+            self._gate.count(request, intent.at, monotonic)
+        except BaseException:  # Ctrl-C
+            self.abandon(intent.number, Outcome.NOT_SENT)
+            raise
         return intent
+
+    def abandon(self, number: int, outcome: Outcome, cause: str = "") -> None:
+        """Whoever sent it, or was to, gave up in mid-way: it is not left between two stages."""
+        with self.lock:
+            if not self.book.is_under_way(number):
+                return
+            if outcome is Outcome.NOT_SENT:
+                self.settle(number, outcome)
+            else:
+                self.lose(number, cause, self.book.intent(number).at)
 
     def _check_trouble(self) -> None:
         if self.trouble:

@@ -81,6 +81,15 @@ class Book:
         """That of the next intent."""
         return self._next
 
+    def reserve(self, number: int) -> None:
+        """No other intent gets this number, whatever becomes of this one."""
+        self._next = max(self._next, number + 1)
+
+    def is_under_way(self, number: int) -> bool:
+        """Whether an intent was entered, and nothing is known of it yet."""
+        entry = self._entries.get(number)
+        return entry is not None and entry.stage is Stage.UNDER_WAY
+
     def look_alikes(self, code: str, side: Side, price: Decimal, volume: int) -> frozenset[Key]:
         """The orders listed so far that an intent sent now could be taken for."""
         wanted = (code, side, price, volume)
@@ -172,6 +181,8 @@ class Book:
             for key, first in self._first_listed.items()
             if key[1] == entry.intent.order_id and first > entry.listed_before and key not in self._claims
         ]
+        if self._window is not None:
+            keys = [key for key in keys if key[0] == entry.intent.at.date()]
         return max(keys, key=lambda key: key[0] or dt.date.min) if keys else None
 
     def intent(self, number: int) -> Intent:

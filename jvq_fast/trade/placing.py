@@ -1,8 +1,9 @@
 """The way of an order and of a cancel: past the gate, into the journal, onto the wire once, and to an outcome."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -65,6 +66,9 @@ class Placing:
         self._pause = pause
         self._trusted = trusted
         self._first = threading.Lock()
+        self._in_flight = threading.Condition()
+        self._numbers: set[int] = set()  # of what was entered and has no outcome yet
+        self._is_closed = False
 
     # --- before a byte leaves ---
 
@@ -81,12 +85,19 @@ class Placing:
             if ticket is not None:
                 # Once more: a login and the lists it took have been paid for since.
                 self._ledger.bill.check(now.date(), _CALLS[request.side])
-            return Entered(self._ledger.enter(request, name, usable, now, time.monotonic()), ticket)
+            if usable is not None:
+                usable = self._queries.usable_now(request.code)  # another sale may have come between
+            return self._entered(self._ledger.enter(request, name, usable, now, time.monotonic()), ticket)
 
     def enter_cancel(self, order: Order) -> Entered:
         """The same for a cancel, which nothing holds back but the gate's limits of how many go."""
         ticket = self._session.ticket() if self._session is not None else None
-        return Entered(self._ledger.enter_cancel(order, self._clock(), time.monotonic()), ticket)
+        return self._entered(self._ledger.enter_cancel(order, self._clock(), time.monotonic()), ticket)
+
+    def _entered(self, intent: Intent, ticket: Ticket | None) -> Entered:
+        with self._in_flight:
+            self._numbers.add(intent.number)
+        return Entered(intent, ticket)
 
     def _ticket(self, call: str) -> Ticket | None:
         """A ticket, and room in the budget; None in dry mode.
@@ -122,6 +133,44 @@ class Placing:
 
     def send(self, entered: Entered) -> Order:
         """Once, or not at all. The order that was accepted, or an error that says what became of it."""
+        with self._carrying(entered):
+            return self._send(entered)
+
+    def never(self, entered: Entered) -> None:
+        """It is not going to be sent."""
+        with self._carrying(entered):
+            self._ledger.abandon(entered.intent.number, Outcome.NOT_SENT)
+
+    @contextlib.contextmanager
+    def _carrying(self, entered: Entered) -> Iterator[None]:
+        """Whatever comes out of it, Ctrl-C too, the intent is not left between two stages."""
+        try:
+            yield
+        except BaseException as error:
+            cause = f"interrupted by {type(error).__name__}"
+            self._ledger.abandon(entered.intent.number, Outcome.UNKNOWN, cause)
+            self._wake()
+            raise
+        finally:
+            with self._in_flight:
+                self._numbers.discard(entered.intent.number)
+                self._in_flight.notify_all()
+
+    def close(self, timeout: float) -> None:
+        """Nothing is sent any more; what was sent has so many seconds for its reply."""
+        self._is_closed = True
+        deadline = time.monotonic() + timeout
+        with self._in_flight:
+            while self._numbers and (left := deadline - time.monotonic()) > 0:
+                self._in_flight.wait(left)
+
+    def _may_send(self) -> str:
+        return "the client is closed" if self._is_closed else self._switch.why()
+
+    def _may_cancel(self) -> str:
+        return "the client is closed" if self._is_closed else ""
+
+    def _send(self, entered: Entered) -> Order:
         intent, ticket = entered.intent, entered.ticket
         assert intent.side is not None
         query = {
@@ -129,7 +178,7 @@ class Placing:
         }  # fmt: skip
         if ticket is None:
             return self._send_in_dry_mode(intent, query)
-        outcome = self._dispatch(ticket, _CALLS[intent.side], query, intent, self._switch.why)
+        outcome = self._dispatch(ticket, _CALLS[intent.side], query, self._may_send)
         if isinstance(outcome, wire.NotSent):
             settled = self._ledger.settle(intent.number, Outcome.NOT_SENT)
             self._check_killed(settled)
@@ -178,10 +227,14 @@ class Placing:
 
     def send_cancel(self, entered: Entered) -> Intent:
         """The cancel that the broker took, or an error that says what became of it."""
+        with self._carrying(entered):
+            return self._send_cancel(entered)
+
+    def _send_cancel(self, entered: Entered) -> Intent:
         intent, ticket = entered.intent, entered.ticket
         if ticket is None:
             return self._ledger.settle(intent.number, Outcome.NOT_SENT)
-        outcome = self._dispatch(ticket, "cancel", {"order_id": intent.order_id}, intent)
+        outcome = self._dispatch(ticket, "cancel", {"order_id": intent.order_id}, self._may_cancel)
         if isinstance(outcome, wire.NotSent):
             settled = self._ledger.settle(intent.number, Outcome.NOT_SENT)
             raise OrderNotSent(f"{settled} was not sent: {outcome.cause}", settled)
@@ -204,16 +257,10 @@ class Placing:
         ticket: Ticket,
         call: str,
         query: dict[str, str],
-        intent: Intent,
-        may_send: Callable[[], str] = str,
+        may_send: Callable[[], str],
     ) -> wire.Outcome:
         assert self._session is not None
-        try:
-            return self._session.call(ticket, call, query, may_send=may_send)
-        except BaseException as error:  # Ctrl-C: what was sent stays sent
-            self._ledger.lose(intent.number, f"interrupted by {type(error).__name__}", self._clock())
-            self._wake()
-            raise
+        return self._session.call(ticket, call, query, may_send=may_send)
 
     def _lost(self, intent: Intent, cause: str) -> OrderUnknown:
         lost = self._ledger.lose(intent.number, cause, self._clock())

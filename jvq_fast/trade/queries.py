@@ -98,6 +98,11 @@ class Queries:
                 return usable
         return self._usable(self._ask_positions(), request.code)
 
+    def usable_now(self, code: str) -> int:
+        """What may be sold of a code as far as is known, without asking."""
+        held = self._held
+        return self._usable(held, code) if held is not None else 0
+
     def _usable(self, held: _Held, code: str) -> int:
         usable = sum(each.usable for each in held.account.positions if each.code == code)
         with self._ledger.lock:

@@ -61,22 +61,29 @@ class Session:
         self._ticket: Ticket | None = None
         self._is_loaded = False
         self._asked = float("-inf")
+        self._refused: tuple[str, ...] = ()  # what the last login was refused with
 
     @property
     def reach(self) -> wire.Reach:
         """Where connections have to lead."""
         return "outside" if self._access.mode == "live" else "loopback"
 
-    def ticket(self, *, anew: bool = False) -> Ticket:
-        """A good one, from a login if need be. LoginError, AllocationError, TicketError, BudgetError."""
+    def ticket(self, *, by_hand: bool = False) -> Ticket:
+        """A good one, from a login if need be. LoginError, AllocationError, TicketError, BudgetError.
+
+        A login that was refused is tried again `by_hand` only: it costs money each time, and locks accounts.
+        """
         # While another thread logs in, this one waits for that login to end, which has its timeout.
         with self._lock:
-            if self._file is not None and not self._is_loaded and not anew:
+            if self._file is not None and not self._is_loaded:
                 self._ticket = self._file.load()
                 if self._ticket is not None and not self._fits(self._ticket.server):
                     self._ticket = None
             self._is_loaded = True
-            if anew or self._ticket is None or not self._ticket.is_good(time.time()):
+            if self._ticket is None or not self._ticket.is_good(time.time()):
+                if self._refused and not by_hand:
+                    raise LoginError(*self._refused)
+                self._refused = ()
                 ticket = self._ticket = self._log_in()
                 if self._file is not None:
                     self._file.save(ticket)
@@ -107,6 +114,7 @@ class Session:
             raise LoginError(f"login at {server}: {outcome.cause}")
         ticket = _read_ticket(outcome.body, server, begun)
         if isinstance(ticket, LoginError):
+            self._refused = (f"{ticket}; login() tries again", ticket.code, ticket.message)
             raise ticket
         return ticket
 

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jvq_fast.errors import BudgetError, JvqError, LoginError
+from jvq_fast.errors import BudgetError, JvqError, LoginError, TradeError
 from jvq_fast.market_rules import Phase, is_trading_day, phase
 
 _SESSIONS = (Phase.OPENING_CALL, Phase.PAUSE, Phase.CONTINUOUS, Phase.CLOSING_CALL)
 _LONGEST_WAIT = 60.0
+# Polls after the end of a session: the last fills are listed a little later, and what was not filled is done then.
+_AFTER_CLOSE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,9 @@ class Tracker:
         self._delay = polling.fast
         self._due = 0.0
         self._is_closed = False
-        self._is_halted = False
-        self._was_in_session = False
+        self._halted: dt.date | None = None  # the day on which polling ended, by the budget or a login refused
+        self._is_locked_out = False
+        self._left_after_close = _AFTER_CLOSE
 
     def wake(self) -> None:
         """Something was sent: poll soon. From any thread; starts the tracker's own if need be."""
@@ -76,7 +79,8 @@ class Tracker:
     def resume(self) -> None:
         """The account is let in again: what was halted goes on."""
         with self._condition:
-            self._is_halted = False
+            self._halted = None
+            self._is_locked_out = False
             self._condition.notify_all()
 
     def close(self, timeout: float) -> None:
@@ -88,17 +92,20 @@ class Tracker:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        while self._wait():
+        while not self._is_closed:
             try:
+                if not self._wait():
+                    break
                 changed = self._poll()
                 self._delay = (
                     self._polling.fast if changed else min(self._delay * self._polling.growth, self._polling.slow)
                 )
                 pause = self._delay
-            except JvqError as error:
-                self._failed(error)
-                # A login that is refused costs money each time, and locks accounts.
-                self._is_halted = isinstance(error, BudgetError) or (isinstance(error, LoginError) and bool(error.code))
+            except Exception as error:
+                self._failed(error if isinstance(error, JvqError) else TradeError(f"{type(error).__name__}: {error}"))
+                self._is_locked_out = isinstance(error, LoginError) and bool(error.code)
+                if isinstance(error, BudgetError):
+                    self._halted = self._clock().date()
                 pause = max(self._polling.retry, self._delay)
                 self._delay = min(self._delay * 2, _LONGEST_WAIT)
             with self._condition:
@@ -116,13 +123,15 @@ class Tracker:
             return False
 
     def _is_wanted(self) -> bool:
-        if self._is_halted:
+        now = self._clock()
+        if self._is_locked_out or (self._halted is not None and now.date() <= self._halted):
             return False
         if self._has_unknown():
             return True
-        now = self._clock()
-        in_session = is_trading_day(now.date()) and phase(now.time()) in _SESSIONS
-        # Once more after its end: what was not filled is done then.
-        wanted = self._has_working() and (in_session or self._was_in_session)
-        self._was_in_session = in_session
-        return wanted
+        if not self._has_working():
+            return False
+        if is_trading_day(now.date()) and phase(now.time()) in _SESSIONS:
+            self._left_after_close = _AFTER_CLOSE
+            return True
+        self._left_after_close -= 1
+        return self._left_after_close >= 0
