@@ -85,7 +85,7 @@ class Placing:
 
     def enter_cancel(self, order: Order) -> Entered:
         """The same for a cancel, which nothing holds back but the gate's limits of how many go."""
-        ticket = self._session.ticket() if self._session is not None else None
+        ticket = self._session.ticket(at_any_cost=True) if self._session is not None else None
         return Entered(self._ledger.enter_cancel(order, self._clock(), time.monotonic()), ticket)
 
     def _ticket(self, call: str) -> Ticket | None:

@@ -65,8 +65,11 @@ class Session:
         """Where connections have to lead."""
         return "outside" if self._access.mode == "live" else "loopback"
 
-    def ticket(self, *, anew: bool = False) -> Ticket:
-        """A good one, from a login if need be. LoginError, AllocationError, TicketError, BudgetError."""
+    def ticket(self, *, anew: bool = False, at_any_cost: bool = False) -> Ticket:
+        """A good one, from a login if need be. LoginError, AllocationError, TicketError, BudgetError.
+
+        `at_any_cost`: the budget does not stand against the login.
+        """
         # While another thread logs in, this one waits for that login to end, which has its timeout.
         with self._lock:
             if self._file is not None and not self._is_loaded and not anew:
@@ -75,7 +78,7 @@ class Session:
                     self._ticket = None
             self._is_loaded = True
             if anew or self._ticket is None or not self._ticket.is_good(time.time()):
-                self._ticket = self._log_in()
+                self._ticket = self._log_in(at_any_cost)
                 if self._file is not None:
                     self._file.save(self._ticket)
             return self._ticket
@@ -92,12 +95,13 @@ class Session:
                 if self._file is not None:
                     self._file.drop()
 
-    def _log_in(self) -> Ticket:
+    def _log_in(self, at_any_cost: bool) -> Ticket:
         server = self._access.server or self._allocate()
         reach = wire.reach_of(server.host)
         if reach not in (None, self.reach):
             raise TradeError(_wrong_reach(self._access.mode, server))
-        self._allow("login")
+        if not at_any_cost:
+            self._allow("login")
         query = {"token": self._token, "acc": self._account, "pass": self._password}
         begun = time.time()
         outcome = self._get(server, "/login", query, self._access.login_timeout)
