@@ -25,7 +25,8 @@ def _in_any_form(character: str) -> str:
 
 
 _known: "weakref.WeakSet[Secret]" = weakref.WeakSet()
-_known_lock = threading.RLock()  # a signal handler may redact while its own thread does
+# Re-entrant: the handler of a signal that throws the kill switch may come while its own thread has it.
+_known_lock = threading.RLock()
 
 
 class Secret:

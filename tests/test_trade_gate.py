@@ -698,5 +698,12 @@ def test_a_cancel_goes_although_the_budget_is_used_up(tmp_path: Path) -> None:
         order = client.buy("600519", "10", 100)
         with pytest.raises(jvq.BudgetError):
             client.orders()
+        (tmp_path / "ticket").unlink()
+        client._session._ticket = None  # it has come to its end
         client.cancel(order)
-        assert len(broker.calls("cancel")) == 1
+        assert [call for call, _ in broker.requests][-2:] == ["login", "cancel"]
+
+
+def test_a_clock_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="without a zone"):
+        dry(clock=Clock(OPEN.replace(tzinfo=None))).buy("600519", "10", 100)

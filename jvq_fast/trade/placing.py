@@ -91,7 +91,7 @@ class Placing:
 
     def enter_cancel(self, order: Order) -> Entered:
         """The same for a cancel, which nothing holds back but the gate's limits of how many go."""
-        ticket = self._session.ticket() if self._session is not None else None
+        ticket = self._session.ticket(at_any_cost=True) if self._session is not None else None
         return self._entered(self._ledger.enter_cancel(order, self._clock(), time.monotonic()), ticket)
 
     def _entered(self, intent: Intent, ticket: Ticket | None) -> Entered:

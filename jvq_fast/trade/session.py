@@ -68,10 +68,11 @@ class Session:
         """Where connections have to lead."""
         return "outside" if self._access.mode == "live" else "loopback"
 
-    def ticket(self, *, by_hand: bool = False) -> Ticket:
+    def ticket(self, *, by_hand: bool = False, at_any_cost: bool = False) -> Ticket:
         """A good one, from a login if need be. LoginError, AllocationError, TicketError, BudgetError.
 
         A login that was refused is tried again `by_hand` only: it costs money each time, and locks accounts.
+        `at_any_cost`: the budget does not stand against the login.
         """
         # While another thread logs in, this one waits for that login to end, which has its timeout.
         with self._lock:
@@ -84,7 +85,7 @@ class Session:
                 if self._refused and not by_hand:
                     raise LoginError(*self._refused)
                 self._refused = ()
-                ticket = self._ticket = self._log_in()
+                ticket = self._ticket = self._log_in(at_any_cost)
                 if self._file is not None:
                     self._file.save(ticket)
             return self._ticket
@@ -101,12 +102,13 @@ class Session:
                 if self._file is not None:
                     self._file.drop()
 
-    def _log_in(self) -> Ticket:
+    def _log_in(self, at_any_cost: bool) -> Ticket:
         server = self._access.server or self._allocate()
         reach = wire.reach_of(server.host)
         if reach not in (None, self.reach):
             raise TradeError(_wrong_reach(self._access.mode, server))
-        self._allow("login")
+        if not at_any_cost:
+            self._allow("login")
         query = {"token": self._token, "acc": self._account, "pass": self._password}
         begun = time.time()
         outcome = self._get(server, "/login", query, self._access.login_timeout)
