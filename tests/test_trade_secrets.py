@@ -138,7 +138,8 @@ class Trial:
         self.errors = 0
         self.client = paper(
             broker, folder, token=CANARIES["token"], account=CANARIES["account"], password=CANARIES["password"],
-            **{"timeout": 5, "login_timeout": 5, "limits": WIDE, "lists_to_reject": 1, **settings},
+            **{"timeout": 5, "login_timeout": 5, "limits": WIDE, "lists_to_reject": 1, "allocation_interval": 0.0,
+               **settings},
         )  # fmt: skip
         self.client.on_error(self._failed)
         self.client.on_order(self._keep)
