@@ -85,7 +85,8 @@ def allocate(server: str) -> ScriptServer:
 
 def client(folder: Path, **settings: Any) -> jvq.TradeClient:
     settings = {
-        "market": Market(), "clock": Clock(), "limits": WIDE, "timeout": 5, "login_timeout": 5, "allocation_interval": 0.0,
+        "market": Market(), "clock": Clock(), "limits": WIDE, "timeout": 5, "login_timeout": 5,
+        "allocation_interval": 0.0,
         **settings,
     }  # fmt: skip
     if settings.get("mode") != "dry":

@@ -233,7 +233,9 @@ class World:
             mock.patch("jvq_fast.trade.client.Tracker", HandTracker),
             mock.patch("jvq_fast.trade.client.Dispatcher", HandDispatcher),
             mock.patch("jvq_fast.trade.private._ROUNDS", 1),
-            mock.patch("jvq_fast.trade.model.redact", str),  # half of the time, and others look at secrets
+            mock.patch(
+                "jvq_fast.trade.model.redact", lambda text, *_: text
+            ),  # half of the time, and others look at secrets
             mock.patch("os.fsync", self._fsync),
         ):
             yield

@@ -182,7 +182,8 @@ def paper(broker: Broker, folder: Path, **settings: Any) -> jvq.TradeClient:
     """A client of the broker whose files lie in a folder, and whose gate is wide open but for what a test sets."""
     settings = {
         "mode": "paper", "market": Market(), "clock": broker.clock, "journal": folder / "journal",
-        "ticket_file": folder / "ticket", "polling": jvq.Polling(fast=0.05, slow=0.1, retry=0.05), "timeout": WAIT, "allocation_interval": 0.0,
+        "ticket_file": folder / "ticket", "polling": jvq.Polling(fast=0.05, slow=0.1, retry=0.05), "timeout": WAIT,
+        "allocation_interval": 0.0,
         **settings,
     }  # fmt: skip
     if "server" not in settings and "allocation" not in settings:
