@@ -14,6 +14,9 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 import jvq_fast as jvq
 
 CODE = "113050"  # a convertible bond, which may be sold on the day on which it was bought
@@ -42,7 +45,7 @@ class Reversion:
         client.on_order(self.changed)
         client.on_fill(self.filled)
 
-    def judge(self, code: str, trades) -> None:
+    def judge(self, code: str, trades: NDArray[np.void]) -> None:
         """On the feed's thread: what is submitted does not hold it up."""
         prices = self.feed.history(self.code, "trades").last(200)["price"]
         if code != self.code or len(prices) < 200:
@@ -59,7 +62,7 @@ class Reversion:
         elif self.held >= self.volume and prices[-1] > prices.mean():
             self.submit(self.client.submit_sell, price - EDGE, now)
 
-    def submit(self, submit, limit: Decimal, now: int) -> None:
+    def submit(self, submit: "Callable[[str, Decimal, int], Future[jvq.Order]]", limit: Decimal, now: int) -> None:
         self.busy, self.order, self.since = True, None, now
         submit(self.code, limit, self.volume).add_done_callback(self.sent)
 

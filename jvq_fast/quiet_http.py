@@ -1,6 +1,7 @@
 """HTTP with secrets in its URLs: one try, on connections that no debug level makes talk, without found credentials."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import requests
@@ -31,13 +32,11 @@ class _Https(Quiet, HTTPSConnection):
 
 class _Adapter(HTTPAdapter):
     def __init__(self, http: Connect, https: Connect) -> None:
-        class Pool(HTTPConnectionPool):
-            ConnectionCls = http  # type: ignore[assignment]
-
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = https  # type: ignore[assignment]
-
-        self._pools = {"http": Pool, "https": SecurePool}
+        # Not classes of their own: one made for a session would be left to the garbage collector.
+        self._pools = {
+            "http": partial(_pool, HTTPConnectionPool, http),
+            "https": partial(_pool, HTTPSConnectionPool, https),
+        }
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
@@ -50,7 +49,13 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def _equip(self, manager: PoolManager) -> None:
-        manager.pool_classes_by_scheme = self._pools
+        manager.pool_classes_by_scheme = self._pools  # type: ignore[assignment]
+
+
+def _pool(kind: type[HTTPConnectionPool], connect: Connect, *args: Any, **options: Any) -> HTTPConnectionPool:
+    pool = kind(*args, **options)
+    pool.ConnectionCls = connect  # type: ignore[assignment]
+    return pool
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:

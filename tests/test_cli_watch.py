@@ -52,6 +52,7 @@ def test_it_shows_prices_names_and_lags(sim):
 def test_a_server_can_be_named_instead(sim):
     with Command("watch", "lv2_600519", "--server", sim.ws, "--token", TOKEN, "--seconds", "1.5") as command:
         assert command.end() == 0, command.errors()
+        assert "list of processes" in command.errors()
     assert any(line.startswith("600519") for line in command.lines)
 
 
@@ -113,8 +114,8 @@ def test_a_display_that_can_not_be_written_ends_it_in_good_order(sim, tmp_path, 
     path = tmp_path / "watched.jvq"
     with open("/dev/full", "w") as full:  # noqa: PTH123
         with Command(
-            "watch", *NAMES, "--server", sim.ws, "--token", TOKEN, "--clock", "always", "--capture", str(path),
-            stdout=full.fileno(), PYTHONUNBUFFERED=unbuffered,
+            "watch", *NAMES, "--server", sim.ws, "--clock", "always", "--capture", str(path),
+            stdout=full.fileno(), PYTHONUNBUFFERED=unbuffered, JVQ_FAST_TOKEN=TOKEN,
         ) as command:  # fmt: skip
             assert command.end() == 1
             assert command.errors() == "jvq-fast watch: can't write the output: No space left on device\n"
@@ -127,7 +128,7 @@ def test_a_display_that_can_not_be_written_ends_it_in_good_order(sim, tmp_path, 
 def test_ctrl_c_ends_an_attempt_to_connect(sim):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         server = f"ws://127.0.0.1:{mute.getsockname()[1]}"
-        with Command("watch", "lv2_600519", "--server", server, "--token", TOKEN) as command:
+        with Command("watch", "lv2_600519", "--server", server, JVQ_FAST_TOKEN=TOKEN) as command:
             command.wait_line(lambda line: line == "connecting")
             command.interrupt()
             assert command.end() == 0
