@@ -43,6 +43,8 @@ class Trap:
         self.port = self._listener.getsockname()[1]
         self.connections = 0
         self.bytes = 0
+        self._last: object = None
+        self._host = host
         self._threads: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -50,8 +52,11 @@ class Trap:
     def _accept(self) -> None:
         while True:
             try:
-                sock, _ = self._listener.accept()
+                sock, peer = self._listener.accept()
             except OSError:
+                return
+            if peer == self._last:
+                sock.close()
                 return
             self.connections += 1
             sock.settimeout(WAIT)
@@ -70,10 +75,13 @@ class Trap:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        # Behind a connection of its own there is none that was not counted.
+        with socket.socket(self._listener.family) as last:
+            last.bind((self._host, 0))
+            self._last = last.getsockname()
+            last.connect((self._host, self.port))
+            self._thread.join(WAIT)
         self._listener.close()
-        self._thread.join(WAIT)
         for thread in self._threads:
             thread.join(WAIT)
             assert not thread.is_alive()
