@@ -144,11 +144,6 @@ class Order:
         return self.status.is_final
 
     @property
-    def open_volume(self) -> int:
-        """What may be filled yet."""
-        return 0 if self.is_final else self.volume - self.deal_volume
-
-    @property
     def key(self) -> tuple[dt.date | None, str]:
         """What names it: brokers count from 1 every day."""
         return (self.at.date() if self.at else None), self.order_id
