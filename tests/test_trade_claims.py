@@ -51,7 +51,8 @@ class Lives:
         self._journal = Journal(self._path, Secret("123456789012"), "paper")
         self.book = Book(3, LONGEST)
         bill = Bill({}, None, None)
-        self.ledger = Ledger(self._journal, self.book, Gate(self._limits, Market()), bill, at(now), 1000.0 + now)
+        gate = Gate(self._limits, Market())
+        self.ledger = Ledger(self._journal, self.book, gate, bill, at(now), 1000.0 + now, lambda intent: None)
 
     def enter(self, now: float, wanted: Request = WANTED) -> int:
         return self.ledger.enter(wanted, "", None, at(now), 1000.0 + now).number

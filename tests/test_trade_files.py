@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
+import journal_lines
 import jvq_fast as jvq
 from jvq_fast.allocation import ServerAddress
 from jvq_fast.redact import Secret, redact
 from jvq_fast.trade import arguments
-from jvq_fast.trade import journal as journals
 from jvq_fast.trade.kill import KillSwitch
 from jvq_fast.trade.ticket import Ticket, TicketFile
 from trade_script import ACCOUNT, PASSWORD, WAIT, WIDE, Broker, few_rounds, hang, paper, respond, wait
@@ -196,9 +196,18 @@ def test_an_expire_that_says_nothing_makes_a_short_life(expire: object, tmp_path
         assert 0 < client.login().timestamp() - time.time() <= 900
 
 
-def test_a_ticket_that_is_over_at_once_is_renewed_for_each_call(tmp_path: Path) -> None:
+@pytest.mark.parametrize("expire", ["0", 0, -1, "-3600"])
+def test_an_expire_in_the_past_is_not_a_login_and_its_fee_for_each_call(expire: object, tmp_path: Path) -> None:
     with Broker() as broker, paper(broker, tmp_path) as client:
-        broker.expire = "0"
+        broker.expire = expire
+        client.orders()
+        client.orders()
+        assert len(broker.calls("login")) == 1
+
+
+def test_a_short_ticket_is_renewed(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path) as client:
+        broker.expire = "0.001"
         client.orders()
         client.orders()
         assert len(broker.calls("login")) >= 2
@@ -279,7 +288,7 @@ def test_one_login_at_a_time_for_all_threads(tmp_path: Path) -> None:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    return list(journals.read(folder / "journal"))
+    return list(journal_lines.read(folder / "journal"))
 
 
 @pytest.fixture
@@ -463,7 +472,7 @@ def test_entries_that_say_nonsense_are_refused(traded: Broker, tmp_path: Path) -
         {"what": "outcome", "number": 1, "outcome": "perhaps"}, {"what": "call", "day": "never", "call": "buy"},
         {"what": "order", "order_id": "1"},
     ):  # fmt: skip
-        path.write_bytes(whole + journals._line(entry))
+        path.write_bytes(whole + journal_lines.line(entry))
         with pytest.raises(jvq.JournalError, match="can't be read"):
             reopen(traded, tmp_path)
     path.write_bytes(whole)

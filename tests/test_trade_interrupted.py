@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+import journal_lines
 import jvq_fast as jvq
-from jvq_fast.trade import journal, placing, wire
+from jvq_fast.trade import placing, wire
 from jvq_fast.trade.model import SHANGHAI, Action, Intent, Order, Side, Status
 from jvq_fast.trade.orders import Book
 from simulator import TOKEN, Simulator
@@ -116,7 +117,7 @@ def test_an_order_in_flight_is_written_down_before_the_journal_is_given_up(sim: 
         time.sleep(0.05)
     sim.clear(number)
     if future.exception(WAIT) is None:
-        outcomes = [each for each in journal.read(tmp_path / "journal") if each["what"] == "outcome"]
+        outcomes = [each for each in journal_lines.read(tmp_path / "journal") if each["what"] == "outcome"]
         assert [each["outcome"] for each in outcomes] == ["accepted"]
 
 

@@ -21,9 +21,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+import journal_lines
 from jvq_fast.errors import OrderUnknown
 from jvq_fast.redact import Secret
-from jvq_fast.trade import Intent, Outcome, arguments, journal, private
+from jvq_fast.trade import Intent, Outcome, arguments, private
 from jvq_fast.trade.model import SHANGHAI
 from model_broker import FOREIGN, Deal, ModelBroker
 from trade_mortal import LISTS, ORDERS, Task, client_of
@@ -173,7 +174,7 @@ class Killing:
         had, sent = path.read_bytes() if path.exists() else b"", server.orders
         if had:
             whole = had.rpartition(b"\n")[0].count(b"\n") + (b"\n" in had)
-            assert len(list(journal.read(path))) == whole
+            assert len(list(journal_lines.read(path))) == whole
         flagged: set[int] = set()
         client = client_of(self.url, str(folder))
         try:
@@ -204,7 +205,7 @@ class Killing:
             assert each.outcome is not Outcome.UNKNOWN or each.number in flagged
         if before is not None:
             self._look_at_cancel(before, [each for each in intents if each.side is None])
-        assert len([*journal.read(path)]) == path.read_bytes().count(b"\n")
+        assert len([*journal_lines.read(path)]) == path.read_bytes().count(b"\n")
         last = intents[-1] if intents else None
         self.outcomes["no intent" if last is None else f"{last.action} {last.outcome}"] += 1
 

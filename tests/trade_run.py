@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import journal_lines
 import jvq_fast as jvq
 from jvq_fast.errors import (
     AccountInUseError,
@@ -33,7 +34,7 @@ from jvq_fast.errors import (
 )
 from jvq_fast.market_rules import Phase, lot, phase, tick
 from jvq_fast.redact import Secret
-from jvq_fast.trade import Intent, Limits, Order, Outcome, Polling, TradeClient, journal, wire
+from jvq_fast.trade import Intent, Limits, Order, Outcome, Polling, TradeClient, wire
 from jvq_fast.trade.dispatch import Dispatcher
 from jvq_fast.trade.model import SHANGHAI
 from jvq_fast.trade.tracker import Tracker
@@ -516,7 +517,7 @@ class World:
 
     def _read_journal(self) -> None:
         data = self.journal_path.read_bytes()
-        assert len(list(journal.read(self.journal_path))) == data.count(b"\n")
+        assert len(list(journal_lines.read(self.journal_path))) == data.count(b"\n")
 
     # --- the network and the broker ---
 

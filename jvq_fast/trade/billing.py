@@ -35,9 +35,9 @@ class Bill:
         self.polling_budget = None if polling_budget is None else amount("polling_budget", polling_budget)
         self._calls: dict[dt.date, Counter[str]] = {}
 
-    def count(self, day: dt.date, call: str) -> None:
+    def count(self, day: dt.date, call: str, times: int = 1) -> None:
         """A call left this machine."""
-        self._calls.setdefault(day, Counter())[call] += 1
+        self._calls.setdefault(day, Counter())[call] += times
 
     def spent(self, day: dt.date) -> Decimal:
         """CNY of a day."""

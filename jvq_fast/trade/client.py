@@ -3,7 +3,6 @@
 import datetime as dt
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -20,7 +19,8 @@ from jvq_fast.threads import is_feed_thread
 from jvq_fast.trade import arguments
 from jvq_fast.trade.billing import Bill
 from jvq_fast.trade.dispatch import Dispatcher
-from jvq_fast.trade.gate import Gate, Limits
+from jvq_fast.trade.gate import Gate, Limits, Request
+from jvq_fast.trade.intake import Intake
 from jvq_fast.trade.journal import Journal
 from jvq_fast.trade.kill import KillSwitch
 from jvq_fast.trade.ledger import Ledger
@@ -128,13 +128,16 @@ class TradeClient:
             kept = Journal(Path(journal), own_account, mode)
         try:
             gate = Gate(limits or Limits(), self._market)
-            self._ledger = Ledger(kept, self._book, gate, bill, self._clock(), time.monotonic())
+            self._events = Dispatcher()
+            self._ledger = Ledger(
+                kept, self._book, gate, bill, self._clock(), time.monotonic(),
+                lambda intent: self._events.tell("on_intent", intent),
+            )  # fmt: skip
         except BaseException:
             if kept is not None:
                 kept.close()
             raise
         self._switch = KillSwitch(kept.path if kept is not None else None)
-        self._events = Dispatcher()
         access = Access(mode, service, fixed, timeout, login_timeout, allocation_timeout, allocation_interval, proxies)
         self._session = Session(
             own_token, own_account, own_password, access, tickets, self._count_call, self._check_budget
@@ -160,9 +163,7 @@ class TradeClient:
             polling.fast,
             texts,
         )
-        self._intake: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._intake_thread: threading.Thread | None = None
-        self._intake_lock = threading.Lock()
+        self._intake = Intake(self._placing)
         self._is_closed = False
         if mode == "live" and not _warned.is_set():
             _warned.set()
@@ -213,7 +214,7 @@ class TradeClient:
 
     @property
     def intents(self) -> tuple[Intent, ...]:
-        """All that was ever asked for with this journal, oldest first. From any thread."""
+        """All that was asked for and that the journal still has, oldest first. From any thread."""
         with self._ledger.lock:
             return self._book.intents()
 
@@ -247,13 +248,11 @@ class TradeClient:
         OrderNotSent, OrderRejected, OrderUnknown; with nothing sent: a RiskError, JournalError, LoginError and others,
         TypeError for a price that is a float. `name` is the security's, by default the market's.
         """
-        self._check_blocking()
-        return self._placing.send(self._enter(Side.BUY, code, price, volume, name))
+        return self._place(Side.BUY, code, price, volume, name)
 
     def sell(self, code: str, price: Price, volume: int, *, name: str | None = None) -> Order:
         """Sell at `price` CNY or more; else as `buy`."""
-        self._check_blocking()
-        return self._placing.send(self._enter(Side.SELL, code, price, volume, name))
+        return self._place(Side.SELL, code, price, volume, name)
 
     def cancel(self, order: Order | Intent | str) -> Intent:
         """Ask for the cancellation of an order, named by itself, its intent or the broker's number.
@@ -267,23 +266,26 @@ class TradeClient:
     def submit_buy(self, code: str, price: Price, volume: int, *, name: str | None = None) -> "Future[Order]":
         """`buy` in the background: a future of the same order or error. From any thread, a feed's included; no wait.
 
-        What is submitted passes the gate in the order in which it came.
+        What is submitted passes the gate in the order in which it came, but for orders before which the broker has to
+        be asked (a login, what may be sold): those hold up no other.
         """
-        return self._submit(lambda: self._enter(Side.BUY, code, price, volume, name), self._placing.send)
+        return self._submit(Side.BUY, code, price, volume, name)
 
     def submit_sell(self, code: str, price: Price, volume: int, *, name: str | None = None) -> "Future[Order]":
         """`sell` in the background, see `submit_buy`."""
-        return self._submit(lambda: self._enter(Side.SELL, code, price, volume, name), self._placing.send)
+        return self._submit(Side.SELL, code, price, volume, name)
 
     def submit_cancel(self, order: Order | Intent | str) -> "Future[Intent]":
         """`cancel` in the background, see `submit_buy`; it waits for no order that was submitted before."""
-        return self._submit(lambda: self._enter_cancel(order), self._placing.send_cancel, in_turn=False)
+        self._check_open()
+        return self._intake.cancel(lambda: self._enter_cancel(order))
 
     def wait(self, order: Order | Intent, timeout: float) -> Order:
         """Wait until an order is done, or an intent is known and its order done: as it is then.
 
-        WaitTimeoutError after `timeout` seconds; OrderRejected or OrderNotSent for an intent that came to nothing. It
-        waits for the client's own polls, so it learns nothing when those may not be paid for.
+        The order of a cancel is the one that it cancels. WaitTimeoutError after `timeout` seconds; OrderRejected or
+        OrderNotSent for an intent that came to nothing. It waits for the client's own polls, so it learns nothing when
+        those may not be paid for.
         """
         self._check_blocking()
         deadline = time.monotonic() + timeout
@@ -309,6 +311,8 @@ class TradeClient:
             with self._ledger.lock:
                 intent = self._book.intent(number)
                 latest = self._book.order(number)
+            if isinstance(order, Intent) and intent.outcome is Outcome.UNKNOWN:
+                return None
             if intent.outcome is Outcome.REJECTED:
                 raise OrderRejected(f"{intent} was rejected: {intent.message}", intent, intent.code, intent.message)
             if intent.outcome is Outcome.NOT_SENT:
@@ -322,6 +326,8 @@ class TradeClient:
         is not unknown. From any thread.
         """
         self._check_open()
+        if not isinstance(order_id, str):
+            raise TypeError(f"a broker's number is a str, not {type(order_id).__name__}: pass {str(order_id)!r}")
         number = intent.number if isinstance(intent, Intent) else intent
         answer = Outcome(outcome)
         if answer is Outcome.UNKNOWN:
@@ -339,9 +345,12 @@ class TradeClient:
             self._tracker.wake()
         return settled
 
-    def _enter(self, side: Side, code: str, price: Price, volume: int, name: str | None) -> Entered:
+    def _place(self, side: Side, code: str, price: Price, volume: int, name: str | None) -> Order:
+        self._check_blocking()
+        return self._placing.send(self._enter(arguments.request(side, code, price, volume), name))
+
+    def _enter(self, request: Request, name: str | None) -> Entered:
         self._check_open()
-        request = arguments.request(side, code, price, volume)
         return self._placing.enter(request, name if name is not None else self._market.name(request.code))
 
     def _enter_cancel(self, order: Order | Intent | str) -> Entered:
@@ -353,46 +362,11 @@ class TradeClient:
             raise ValueError(f"order {found.order_id} is done: {found.status}")
         return self._placing.enter_cancel(found)
 
-    def _submit(
-        self, enter: Callable[[], Entered], send: Callable[[Entered], Any], *, in_turn: bool = True
-    ) -> "Future[Any]":
+    def _submit(self, side: Side, code: str, price: Price, volume: int, name: str | None) -> "Future[Order]":
         self._check_open()
-        future: Future[Any] = Future()
-
-        def finish(entered: Entered) -> None:
-            try:
-                future.set_result(send(entered))
-            except BaseException as error:
-                future.set_exception(error)
-
-        def begin() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                entered = enter()
-                # One that hangs must not keep the next ones, or a cancel, waiting.
-                try:
-                    threading.Thread(target=finish, args=(entered,), name="jvq_fast trade order", daemon=True).start()
-                except BaseException:
-                    self._placing.never(entered)
-                    raise
-            except BaseException as error:
-                # Callbacks of the future may wait for another one, which is behind this one.
-                threading.Thread(target=future.set_exception, args=(error,), name="jvq_fast trade", daemon=True).start()
-
-        if not in_turn:
-            threading.Thread(target=begin, name="jvq_fast trade cancel", daemon=True).start()
-            return future
-        with self._intake_lock:
-            if self._intake_thread is None:
-                self._intake_thread = threading.Thread(target=self._take_in, name="jvq_fast trade intake", daemon=True)
-                self._intake_thread.start()
-        self._intake.put(begin)
-        return future
-
-    def _take_in(self) -> None:
-        while (begin := self._intake.get()) is not None:
-            begin()
+        return self._intake.order(
+            lambda: arguments.request(side, code, price, volume), lambda request: self._enter(request, name)
+        )
 
     # --- the kill switch ---
 
@@ -419,6 +393,14 @@ class TradeClient:
         self._switch.rearm()
 
     # --- handlers ---
+
+    def on_intent(self, handler: F) -> F:
+        """`handler(intent)` when it is known what became of an order or a cancel, and when that is not known.
+
+        Its `outcome` says which. Whoever waits for one that was unknown learns here that it was rejected.
+        """
+        self._events.add("on_intent", handler)
+        return handler
 
     def on_order(self, handler: F) -> F:
         """`handler(order)` when the broker's list shows a change of one of this client's orders."""
@@ -456,12 +438,7 @@ class TradeClient:
         if self._is_closed or self._process != os.getpid():
             return
         self._is_closed = True
-        with self._intake_lock:
-            thread = self._intake_thread
-        if thread is not None:
-            self._intake.put(None)
-            if thread is not threading.current_thread():
-                thread.join(timeout)
+        self._intake.close(timeout)
         self._placing.close(timeout)
         self._tracker.close(timeout)
         self._events.close(timeout)

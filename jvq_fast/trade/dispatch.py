@@ -9,7 +9,7 @@ from typing import Any
 from jvq_fast.handlers import Failures, check
 
 _log = logging.getLogger("jvq_fast")
-NAMES = ("on_order", "on_fill", "on_error")
+NAMES = ("on_intent", "on_order", "on_fill", "on_error")
 
 
 class Dispatcher:

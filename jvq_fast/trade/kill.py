@@ -1,7 +1,7 @@
 """The kill switch: a file, so that any process can throw it, and it holds until it is re-armed by hand.
 
-The file's first line names this throw. Whoever trades and saw it once stays killed when the file just vanishes: only
-`rearm` here, or the re-arming file that names the same throw (another process writes it), lets orders go again.
+The file's first line names this throw. Whoever trades and sees it notes it in the latch beside it, so that it holds
+when the file just vanishes, and in the next process too: only `rearm`, in any process, lets orders go again.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ class KillSwitch:
     def __init__(self, journal: Path | None) -> None:
         """Without a journal (dry mode) it is this object's alone."""
         self.path = None if journal is None else journal.with_name(journal.name + ".kill")
-        self._rearmed = None if journal is None else journal.with_name(journal.name + ".rearmed")
+        self._latch = None if journal is None else journal.with_name(journal.name + ".latch")
         # Re-entrant: a signal handler may come while its own thread has it.
         self._lock = threading.RLock()
         self._throw = ""
@@ -32,10 +32,16 @@ class KillSwitch:
         """Why nothing may be ordered; "" where it may."""
         with self._lock:
             found = self._look()
+            if found and found[0] != self._throw:
+                self._note("thrown", *found)
+            elif not found:
+                state, throw, reason = self._latched()
+                if state == "thrown":
+                    found = throw, reason
+                elif state == "rearmed" and throw == self._throw:
+                    self._throw = self._reason = ""
             if found:
                 self._throw, self._reason = found
-            elif self._throw and self._is_rearmed():
-                self._throw = self._reason = ""
             return self._reason if self._throw else ""
 
     def _look(self) -> tuple[str, str] | None:
@@ -50,16 +56,25 @@ class KillSwitch:
             return "unreadable", f"the kill file {self.path} can't be read: {error.strerror}"
         throw, _, reason = text.partition("\n")
         # Any file will do: `touch` is a good way to throw it.
-        throw = throw.strip() or f"by hand {info.st_ino} {info.st_mtime_ns}"
+        throw = redact(throw.strip())[:_LONGEST] or f"by hand {info.st_ino} {info.st_mtime_ns}"
         return throw, redact(reason.strip()[:_LONGEST]) or f"the kill file {self.path} is there"
 
-    def _is_rearmed(self) -> bool:
-        if self._rearmed is None:
-            return False
+    def _latched(self) -> tuple[str, str, str]:
+        """What was noted last: thrown or rearmed, which throw, and why."""
+        if self._latch is None:
+            return "", "", ""
         try:
-            return self._rearmed.read_text(encoding="utf-8").strip() == self._throw
-        except (OSError, ValueError):
-            return False
+            first, _, reason = self._latch.read_text(encoding="utf-8", errors="replace").partition("\n")
+        except OSError:
+            return "", "", ""
+        state, _, throw = first.partition(" ")
+        return state, throw, redact(reason.strip()) or "killed"
+
+    def _note(self, state: str, throw: str, reason: str = "") -> None:
+        # What can't be written holds for this process all the same.
+        if self._latch is not None:
+            with contextlib.suppress(OSError):
+                replace_private(self._latch, f"{state} {throw}\n{reason}\n".encode())
 
     def throw(self, reason: str) -> None:
         """From now on nothing is ordered, by this process and, where there is a journal, by any other that uses it."""
@@ -67,19 +82,19 @@ class KillSwitch:
             found = self._look()
             self._throw = found[0] if found else secrets.token_hex(8)
             self._reason = redact(reason)[:_LONGEST] or "killed"
+            self._note("thrown", self._throw, self._reason)
             if self.path is not None and not found:
-                # What can't be written holds for this process all the same.
                 with contextlib.suppress(OSError):
                     replace_private(self.path, f"{self._throw}\n{self._reason}\n".encode())
 
     def rearm(self) -> None:
-        """Orders may go again. OSError where the file can't be removed; then it is as before."""
+        """Orders may go again. OSError where the files can't be changed; then it is as before."""
         with self._lock:
-            if self.path is not None and self._rearmed is not None:
+            if self.path is not None and self._latch is not None:
                 found = self._look()
-                throw = found[0] if found else self._throw
+                throw = found[0] if found else self._throw or self._latched()[1]
                 if throw:
-                    replace_private(self._rearmed, f"{throw}\n".encode())
+                    replace_private(self._latch, f"rearmed {throw}\n".encode())
                 self.path.unlink(missing_ok=True)
             self._throw = self._reason = ""
 

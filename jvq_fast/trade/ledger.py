@@ -5,7 +5,7 @@ Everything that changes goes through here, under one lock, and is on disk before
 
 import datetime as dt
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -13,24 +13,33 @@ from jvq_fast.errors import JournalError
 from jvq_fast.trade.billing import Bill
 from jvq_fast.trade.gate import Gate, Request, Situation
 from jvq_fast.trade.journal import Journal
+from jvq_fast.trade.listed import Key
 from jvq_fast.trade.model import Action, Intent, Order, Outcome, Side, Status
-from jvq_fast.trade.orders import Book, Key, News
+from jvq_fast.trade.orders import Book, News
 
 
 class Ledger:
     """From any thread. `journal` is None in dry mode, where nothing has to last.
 
-    `now` and `monotonic` are one moment, that of the restart.
+    `now` and `monotonic` are one moment, that of the restart. `tell` hears of each outcome, once it is on disk.
     """
 
     def __init__(
-        self, journal: Journal | None, book: Book, gate: Gate, bill: Bill, now: dt.datetime, monotonic: float
+        self,
+        journal: Journal | None,
+        book: Book,
+        gate: Gate,
+        bill: Bill,
+        now: dt.datetime,
+        monotonic: float,
+        tell: Callable[[Intent], None],
     ) -> None:
         self.lock = threading.RLock()
         self.book = book
         self.bill = bill
         self._gate = gate
         self._journal = journal
+        self._tell = tell
         self.trouble = ""  # what kept an outcome from being written; nothing is ordered any more
         for entry in journal.entries if journal is not None else ():
             self._restore(entry, now, monotonic)
@@ -70,7 +79,9 @@ class Ledger:
             elif what == "order":
                 self.book.remember(_read_order(entry))
             elif what == "call":
-                self.bill.count(dt.date.fromisoformat(entry["day"]), str(entry["call"]))
+                self.bill.count(dt.date.fromisoformat(entry["day"]), str(entry["call"]), int(entry.get("times", 1)))
+            elif what == "numbers":
+                self.book.reserve(int(entry["next"]) - 1)
         except (KeyError, ValueError, TypeError, ArithmeticError) as error:
             raise JournalError(f"an entry of the journal can't be read ({type(error).__name__}: {error})") from None
 
@@ -129,7 +140,7 @@ class Ledger:
     def _enter(self, intent: Intent, request: Request | None, monotonic: float) -> Intent:
         others: frozenset[Key] = frozenset()
         if intent.side is not None:
-            others = self.book.look_alikes(intent.security, intent.side, intent.price, intent.volume)
+            others = self.book.look_alikes(intent)
         self.book.reserve(intent.number)
         self._write(
             {
@@ -172,7 +183,9 @@ class Ledger:
     def settle_dry(self, number: int) -> Intent:
         """It was not sent, in dry mode, where the gate counts it all the same: it is to say what it would say."""
         with self.lock:
-            return self.book.settle(number, Outcome.NOT_SENT)
+            intent = self.book.settle(number, Outcome.NOT_SENT)
+            self._tell(intent)
+            return intent
 
     def refuse(self, number: int, code: str, message: str, at: dt.datetime) -> Intent:
         """The broker said no, which has to be borne out."""
@@ -238,6 +251,7 @@ class Ledger:
             )  # fmt: skip
         except JournalError as error:
             self.trouble = f"{error}; nothing is ordered until the client is made anew"
+        self._tell(intent)
 
     def _note(self, entry: Mapping[str, Any]) -> None:
         if self._journal is not None:

@@ -5,6 +5,7 @@ side, price and volume, of the time in which it was under way, nobody else's, an
 more than one could be it, a human has to look.
 """
 
+import bisect
 import dataclasses
 import datetime as dt
 from collections.abc import Iterable
@@ -12,11 +13,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum, auto
 
+from jvq_fast.trade.listed import Content, Key, Listed, content_of
 from jvq_fast.trade.model import Action, Fill, Intent, Order, Outcome, Side, Status
 
 # Clocks differ, and a broker's may be a minute off.
 WINDOW = dt.timedelta(seconds=60)
-Key = tuple[dt.date | None, str]
 
 
 class Stage(Enum):
@@ -68,11 +69,17 @@ class Book:
         self._lists_to_reject = lists_to_reject
         self._longest = longest
         self._window = window
-        self._entries: dict[int, _Entry] = {}
-        self._orders: dict[Key, Order] = {}
-        self._first_listed: dict[Key, int] = {}
-        self._claims: dict[Key, int] = {}
+        self._listed = Listed()
         self._next = 1
+        self._entries: dict[int, _Entry] = {}
+        # A journal holds thousands: what every order and every list looks through has to be few.
+        self._open: dict[int, _Entry] = {}  # not DONE
+        self._watched: dict[int, _Entry] = {}  # accepted orders, those that are done left out in time
+        self._unlisted: dict[int, _Entry] = {}  # accepted orders that no list has shown
+        self._guessed: dict[int, _Entry] = {}  # by_likeness
+        self._sales: dict[str, list[int]] = {}  # by code
+        self._rejected: dict[Content, dict[int, _Entry]] = {}
+        self._numbered: dict[str, list[_Entry]] = {}  # that have, or had, a broker's number
 
     # --- intents ---
 
@@ -90,10 +97,14 @@ class Book:
         entry = self._entries.get(number)
         return entry is not None and entry.stage is Stage.UNDER_WAY
 
-    def look_alikes(self, code: str, side: Side, price: Decimal, volume: int) -> frozenset[Key]:
-        """The orders listed so far that an intent sent now could be taken for."""
-        wanted = (code, side, price, volume)
-        return frozenset(key for key, order in self._orders.items() if _content(order) == wanted)
+    def look_alikes(self, intent: Intent) -> frozenset[Key]:
+        """The orders listed so far that an intent that is sent now could be taken for."""
+        alike = self._listed.alike(_wanted(intent))
+        return frozenset(key for key in alike if not self._is_before(self._listed[key], intent))
+
+    def _is_before(self, order: Order, intent: Intent) -> bool:
+        """Whether the broker had an order before an intent could reach it."""
+        return self._window is not None and order.at is not None and order.at < intent.at - self._window
 
     def add(self, intent: Intent, others: frozenset[Key] = frozenset(), *, restored: bool = False) -> None:
         """It is in the journal now, and may be sent. `restored`: by a process that is gone, so nobody waits for it.
@@ -106,12 +117,37 @@ class Book:
             entry = _Entry(intent, Stage.UNDER_WAY, self.lists, others=others)
         self._entries[intent.number] = entry
         self._next = max(self._next, intent.number + 1)
+        if intent.action is Action.SELL:
+            self._sales.setdefault(intent.security, []).append(intent.number)
+        if intent.order_id:
+            self._numbered.setdefault(intent.order_id, []).append(entry)
+        self._file(entry)
+
+    def _file(self, entry: _Entry) -> None:
+        """Where an entry is to be found, after each change of it."""
+        number, intent = entry.intent.number, entry.intent
+        is_accepted = entry.stage is Stage.DONE and intent.side is not None and intent.outcome is Outcome.ACCEPTED
+        for where, belongs in (
+            (self._open, entry.stage is not Stage.DONE),
+            (self._watched, is_accepted),
+            (self._unlisted, is_accepted and entry.key is None),
+            (self._guessed, entry.by_likeness),
+        ):
+            if belongs:
+                where[number] = entry
+            else:
+                where.pop(number, None)
+        if intent.side is not None and intent.outcome is Outcome.REJECTED:
+            self._rejected.setdefault(_wanted(intent), {})[number] = entry
+        elif _wanted(intent) in self._rejected:
+            self._rejected[_wanted(intent)].pop(number, None)
 
     def refuse(self, number: int, code: str, message: str, at: dt.datetime) -> Intent:
         """The broker said no: `lists_to_reject` lists will tell."""
         entry = self._entries[number]
         entry.intent = dataclasses.replace(entry.intent, code=code, message=message, cause="refused, not checked yet")
         entry.stage, entry.ended, entry.lists_without = Stage.REFUSED, at, 0
+        self._file(entry)
         return entry.intent
 
     def lose(self, number: int, cause: str, at: dt.datetime) -> Intent:
@@ -120,6 +156,7 @@ class Book:
         order_id = "" if entry.intent.side is not None else entry.intent.order_id
         entry.intent = dataclasses.replace(entry.intent, outcome=Outcome.UNKNOWN, order_id=order_id, cause=cause)
         entry.stage, entry.ended, entry.lists_without = Stage.LOST, at, 0
+        self._file(entry)
         return entry.intent
 
     def settle(
@@ -142,27 +179,38 @@ class Book:
                 raise ValueError(f"order {order_id} is another intent's")
             self._check_number(order_id, entry)
             intent = dataclasses.replace(intent, order_id=order_id)
+            self._numbered.setdefault(order_id, []).append(entry)
         if code or message:
             intent = dataclasses.replace(intent, code=code, message=message)
         entry.intent, entry.stage = dataclasses.replace(intent, outcome=outcome, cause=""), Stage.DONE
         entry.by_likeness = by_likeness
         if entry.key is None and intent.side is not None and outcome is Outcome.ACCEPTED:
-            entry.key = self._listed_as(entry)
-            if entry.key is not None:
-                self._claims[entry.key] = number
+            key = self._listed_as(entry)
+            if key is not None:
+                self._give(key, entry)
+        self._file(entry)
         return entry.intent
+
+    def _give(self, key: Key, entry: _Entry) -> None:
+        entry.key = key
+        self._listed.claim(key, entry.intent.number)
 
     def _check_number(self, order_id: str, entry: _Entry) -> None:
         """ValueError where the order that is listed with a number can't be an intent's."""
-        keys = [key for key, first in self._first_listed.items() if key[1] == order_id and first]
+        keys = [key for key in self._listed.numbered(order_id) if self._listed.first_list(key)]
         if self._window is not None:
             keys = [key for key in keys if key[0] == entry.intent.at.date()]
-        key = max(keys, key=lambda key: key[0] or dt.date.min, default=None)
+        key = max(keys, key=_day_of, default=None)
         if key is None:
             return
-        if not _is_same(entry.intent, self._orders[key]):
+        order = self._listed[key]
+        if not _is_same(entry.intent, order):
             raise ValueError(f"order {order_id} is another one")
-        if self._first_listed[key] <= entry.listed_before or key in entry.others:
+        if (
+            self._listed.first_list(key) <= entry.listed_before
+            or key in entry.others
+            or self._is_before(order, entry.intent)
+        ):
             raise ValueError(f"order {order_id} was there before it was sent")
 
     def _is_taken(self, order_id: str, entry: _Entry) -> bool:
@@ -171,19 +219,19 @@ class Book:
             and other.intent.order_id == order_id
             and other.intent.side is not None
             and other.intent.at.date() == entry.intent.at.date()
-            for other in self._entries.values()
+            for other in self._numbered.get(order_id, ())
         )
 
     def _listed_as(self, entry: _Entry) -> Key | None:
         """The key of the listed order that has the number of an accepted intent; brokers count anew each day."""
         keys = [
             key
-            for key, first in self._first_listed.items()
-            if key[1] == entry.intent.order_id and first > entry.listed_before and key not in self._claims
+            for key in self._listed.numbered(entry.intent.order_id)
+            if self._listed.first_list(key) > entry.listed_before and self._listed.claimant(key) is None
         ]
         if self._window is not None:
             keys = [key for key in keys if key[0] == entry.intent.at.date()]
-        return max(keys, key=lambda key: key[0] or dt.date.min) if keys else None
+        return max(keys, key=_day_of, default=None)
 
     def intent(self, number: int) -> Intent:
         """KeyError for a number that no intent has."""
@@ -195,7 +243,12 @@ class Book:
 
     def unknown(self) -> tuple[Intent, ...]:
         """Those whose outcome is not known and that are not on their way, oldest first."""
-        return tuple(entry.intent for entry in self._entries.values() if entry.stage in _UNKNOWN)
+        return tuple(entry.intent for entry in self._unknown())
+
+    def _unknown(self) -> list[_Entry]:
+        # What is looked up a second time was put in again, behind younger ones.
+        found = [entry for entry in self._open.values() if entry.stage in _UNKNOWN]
+        return sorted(found, key=lambda entry: entry.intent.number)
 
     def is_unknown(self, number: int) -> bool:
         """Whether an intent is one of `unknown`."""
@@ -203,86 +256,87 @@ class Book:
 
     def frozen(self, code: str, side: Side) -> Intent | None:
         """The order of this code and side that has to be found out about before another one."""
-        for entry in self._entries.values():
-            if entry.stage in _UNKNOWN and entry.intent.side is side and entry.intent.security == code:
+        for entry in self._unknown():
+            if entry.intent.side is side and entry.intent.security == code:
                 return entry.intent
         return None
 
     # --- orders ---
 
     def order(self, number: int) -> Order | None:
-        """The order that an intent became, as it was last listed; None where it became none, or it is not known."""
+        """The order that an intent became, or is to cancel, as it was last listed; None where there is none yet."""
         entry = self._entries[number]
         intent = entry.intent
+        if intent.side is None:
+            return self.find(intent.order_id)
+        return self._order(entry)
+
+    def _order(self, entry: _Entry) -> Order | None:
+        intent = entry.intent
         if entry.key is not None:
-            return dataclasses.replace(self._orders[entry.key], intent=number)
+            return dataclasses.replace(self._listed[entry.key], intent=intent.number)
         if intent.side is None or intent.outcome is not Outcome.ACCEPTED:
             return None
         return Order(
             order_id=intent.order_id, code=intent.security, name=intent.name, side=intent.side, side_text="",
             status=Status.ACCEPTED, status_text="", price=intent.price, volume=intent.volume,
-            deal_price=Decimal(0), deal_volume=0, at=None, intent=number,
+            deal_price=Decimal(0), deal_volume=0, at=None, intent=intent.number,
         )  # fmt: skip
 
     def find(self, order_id: str) -> Order | None:
         """The latest order with a broker's number."""
-        mine = [number for number, entry in self._entries.items() if entry.intent.order_id == order_id]
-        for number in reversed(mine):
-            order = self.order(number)
+        mine = self._numbered.get(order_id, ())
+        for entry in sorted(mine, key=lambda entry: entry.intent.number, reverse=True):
+            order = self._order(entry) if entry.intent.order_id == order_id else None
             if order is not None:
                 return order
-        keys = [key for key in self._orders if key[1] == order_id]
-        return self._orders[max(keys, key=lambda key: key[0] or dt.date.min)] if keys else None
+        keys = [key for key in self._listed.numbered(order_id) if self._listed.get(key) is not None]
+        return self._listed[max(keys, key=_day_of)] if keys else None
 
     def working(self, day: dt.date) -> tuple[Order, ...]:
         """This client's orders of a day that may still be filled, or of which the next list has news to tell."""
         found = []
-        for number, entry in self._entries.items():
-            if entry.stage is Stage.DONE and entry.intent.side is not None:
-                order = self.order(number)
-                if order is None or (order.at or entry.intent.at).date() < day:
-                    continue
-                if not order.is_final or (entry.key is not None and self._orders[entry.key].intent != number):
-                    found.append(order)
+        for number, entry in list(self._watched.items()):
+            order = self._order(entry)
+            assert order is not None
+            if order.is_final and (entry.key is None or self._listed[entry.key].intent == number):
+                del self._watched[number]
+            elif (order.at or entry.intent.at).date() >= day:
+                found.append(order)
         return tuple(found)
 
     def open_orders(self, day: dt.date) -> int:
         """How many orders may be at the broker and not done, those included of which nothing is known."""
-        open_ = sum(entry.stage is not Stage.DONE and entry.intent.side is not None for entry in self._entries.values())
-        return open_ + len(self.working(day))
+        return sum(entry.intent.side is not None for entry in self._open.values()) + len(self.working(day))
 
     def open_sales(self) -> frozenset[int]:
         """The sales that a list of positions asked for now may or may not know of."""
-        return frozenset(
-            number
-            for number, entry in self._entries.items()
-            if entry.intent.action is Action.SELL and entry.stage is not Stage.DONE
-        )
+        return frozenset(number for number, entry in self._open.items() if entry.intent.action is Action.SELL)
 
     def sold_since(self, code: str, next_number: int, open_then: frozenset[int]) -> int:
         """Volume of the sales of a code that a list of positions may not know: see `next_number`, `open_sales`."""
+        sales = self._sales.get(code, [])
+        since = sales[bisect.bisect_left(sales, next_number) :]
         return sum(
             entry.intent.volume
-            for number, entry in self._entries.items()
-            if entry.intent.action is Action.SELL
-            and entry.intent.security == code
-            and (number >= next_number or number in open_then)
-            and (entry.stage is not Stage.DONE or entry.intent.outcome is Outcome.ACCEPTED)
+            for entry in map(self._entries.__getitem__, {*since, *open_then.intersection(sales)})
+            if entry.stage is not Stage.DONE or entry.intent.outcome is Outcome.ACCEPTED
         )
 
     def remember(self, order: Order) -> None:
         """What a process that is gone was told of an order. After its intent was settled."""
-        self._orders[order.key] = order
-        self._first_listed.setdefault(order.key, 0)
-        if order.intent is not None and order.intent in self._entries:
-            self._claims[order.key] = order.intent
-            self._entries[order.intent].key = order.key
+        self._listed.see(order.key, 0)
+        self._listed.put(order)
+        entry = self._entries.get(order.intent) if order.intent is not None else None
+        if entry is not None:
+            self._give(order.key, entry)
+            self._file(entry)
 
     # --- what the broker lists ---
 
     def asked(self) -> frozenset[int]:
         """For `read`: the intents that a list asked for now has to know."""
-        return frozenset(number for number, entry in self._entries.items() if entry.stage in _UNKNOWN)
+        return frozenset(entry.intent.number for entry in self._unknown())
 
     def read(self, listed: Iterable[Order], asked: frozenset[int]) -> News:
         """Take a list of orders in that was asked for when `asked` was so."""
@@ -290,10 +344,14 @@ class Book:
         news = News()
         self.lists += 1
         for order in listed:
-            self._first_listed.setdefault(order.key, self.lists)
+            self._listed.see(order.key, self.lists)
+        alike: dict[Content, list[Order]] = {}
         self._adopt(listed, news)
-        self._claim(listed, news)
-        self._doubt(listed, news)
+        for order in listed:
+            if self._listed.claimant(order.key) is None:
+                alike.setdefault(content_of(order), []).append(order)
+        self._claim(alike, news)
+        self._doubt(alike, news)
         for order in listed:
             self._update(order, news)
         for number in sorted(asked):
@@ -302,40 +360,39 @@ class Book:
 
     def _adopt(self, listed: list[Order], news: News) -> None:
         """Accepted intents find their orders by the number."""
-        free = {order.key: order for order in listed if order.key not in self._claims}
+        free = {order.key: order for order in listed if self._listed.claimant(order.key) is None}
         numbers = {order.order_id for order in free.values()}
-        for number, entry in self._entries.items():
+        for number, entry in list(self._unlisted.items()):
             intent = entry.intent
-            if entry.key is None and intent.outcome is Outcome.ACCEPTED and intent.side and intent.order_id in numbers:
+            if intent.order_id in numbers:
                 key = self._listed_as(entry)
                 if key in free and not _is_same(intent, free[key]):
                     cause = f"the broker said that it is order {intent.order_id}, and that is another one"
                     news.reopened.append(self.lose(number, cause, intent.at + self._longest))
                     news.remarks.append((entry.intent, f"is looked up again: {cause}"))
                 elif key is not None:
-                    entry.key = key
-                    self._claims[key] = number
+                    self._give(key, entry)
+                    self._file(entry)
 
     def _can_be(self, entry: _Entry, order: Order) -> bool:
         intent = entry.intent
-        wanted = (intent.security, intent.side, intent.price, intent.volume)
-        if wanted != _content(order) or order.key in self._claims:
+        if _wanted(intent) != content_of(order) or self._listed.claimant(order.key) is not None:
             return False
-        if self._first_listed[order.key] <= entry.listed_before or order.key in entry.others:
+        if self._listed.first_list(order.key) <= entry.listed_before or order.key in entry.others:
             return False
         if self._window is None or order.at is None:
             return True
         ended = entry.ended or intent.at + self._longest
-        return intent.at - self._window <= order.at <= ended + self._window
+        return not self._is_before(order, intent) and order.at <= ended + self._window
 
-    def _claim(self, listed: list[Order], news: News) -> None:
+    def _claim(self, alike: dict[Content, list[Order]], news: News) -> None:
         """Give orders to the intents that they must be: first to the unknown, then to those that were refused."""
-        under_way = [entry for entry in self._entries.values() if entry.stage is Stage.UNDER_WAY and entry.intent.side]
-        unknown = [entry for entry in self._entries.values() if entry.stage in _UNKNOWN and entry.intent.side]
-        rejected = [entry for entry in self._entries.values() if entry.intent.outcome is Outcome.REJECTED]
-        for wanted in (unknown, [entry for entry in rejected if entry.intent.side]):
+        under_way = [entry for entry in self._open.values() if entry.stage is Stage.UNDER_WAY and entry.intent.side]
+        unknown = [entry for entry in self._unknown() if entry.intent.side]
+        rejected = [entry for content in alike for entry in self._rejected.get(content, {}).values()]
+        for wanted in (unknown, sorted(rejected, key=lambda entry: entry.intent.number)):
             for entry in wanted:
-                fitting = [order for order in listed if self._can_be(entry, order)]
+                fitting = [order for order in alike.get(_wanted(entry.intent), ()) if self._can_be(entry, order)]
                 if not fitting or any(self._can_be(other, order) for other in under_way for order in fitting):
                     continue  # the reply of one that is under way will name its order
                 rivals = [other for other in wanted if any(self._can_be(other, order) for order in fitting)]
@@ -347,37 +404,40 @@ class Book:
                 if entry.intent.outcome is Outcome.REJECTED:
                     self._flag(entry, f"was refused, and is at the broker all the same as order {order.order_id}", news)
                     news.late.append(entry.intent)
-                entry.key = order.key
-                self._claims[order.key] = entry.intent.number
+                self._give(order.key, entry)
                 entry.intent = dataclasses.replace(
                     entry.intent, outcome=Outcome.ACCEPTED, order_id=order.order_id, cause=""
                 )
+                self._numbered.setdefault(order.order_id, []).append(entry)
                 entry.stage, entry.by_likeness = Stage.DONE, True
+                self._file(entry)
                 news.settled.append(entry.intent)
 
-    def _doubt(self, listed: list[Order], news: News) -> None:
+    def _doubt(self, alike: dict[Content, list[Order]], news: News) -> None:
         """What took an order by its looks alone may have taken the wrong one: another that fits turns up."""
-        for entry in self._entries.values():
-            if entry.by_likeness:
-                order = next((order for order in listed if self._can_be(entry, order)), None)
-                if order is not None:
-                    entry.by_likeness = False
-                    was = entry.intent.order_id
-                    news.remarks.append(
-                        (entry.intent, f"was taken to be order {was}, and may be order {order.order_id} as well: look")
-                    )
+        for entry in list(self._guessed.values()):
+            fitting = alike.get(_wanted(entry.intent), ())
+            order = next((order for order in fitting if self._can_be(entry, order)), None)
+            if order is not None:
+                entry.by_likeness = False
+                self._file(entry)
+                was = entry.intent.order_id
+                news.remarks.append(
+                    (entry.intent, f"was taken to be order {was}, and may be order {order.order_id} as well: look")
+                )
 
     def _update(self, order: Order, news: News) -> None:
-        before = self._orders.get(order.key)
-        number = self._claims.get(order.key)
+        before = self._listed.get(order.key)
+        number = self._listed.claimant(order.key)
         order = dataclasses.replace(order, intent=number)
         if before is not None and order.deal_volume < before.deal_volume:
             news.remarks.append((None, f"order {order.order_id}: the broker lists less of it as filled than before"))
             return
-        self._orders[order.key] = order
+        self._listed.put(order)
         if number is None or (before is not None and before.intent == number and _essence(before) == _essence(order)):
             return
         news.orders.append(order)
+        self._watched[number] = self._entries[number]
         told = before if before is not None and before.intent == number else None
         filled = order.deal_volume - (told.deal_volume if told is not None else 0)
         if filled:
@@ -406,6 +466,7 @@ class Book:
         if outcome is not None:
             entry.intent = dataclasses.replace(entry.intent, outcome=outcome, cause="")
             entry.stage = Stage.DONE
+            self._file(entry)
             news.settled.append(entry.intent)
 
     def _cancelled(self, entry: _Entry) -> Outcome | None:
@@ -424,8 +485,12 @@ class Book:
             news.remarks.append((entry.intent, what))
 
 
-def _content(order: Order) -> tuple[str, Side | None, Decimal, int]:
-    return order.code, order.side, order.price, order.volume
+def _wanted(intent: Intent) -> Content:
+    return intent.security, intent.side, intent.price, intent.volume
+
+
+def _day_of(key: Key) -> dt.date:
+    return key[0] or dt.date.min
 
 
 def _is_same(intent: Intent, order: Order) -> bool:

@@ -89,6 +89,14 @@ class Placing:
                 usable = self._queries.usable_now(request.code)  # another sale may have come between
             return self._entered(self._ledger.enter(request, name, usable, now, time.monotonic()), ticket)
 
+    def is_prepared(self, request: Request) -> bool:
+        """Whether `enter` will ask the broker nothing."""
+        if self._session is None:
+            return True
+        if not (self._queries.has_polled and self._session.has_ticket()):
+            return False
+        return request.side is Side.BUY or self._queries.usable_now(request.code) >= request.volume
+
     def enter_cancel(self, order: Order) -> Entered:
         """The same for a cancel, which nothing holds back but the gate's limits of how many go."""
         ticket = self._session.ticket(at_any_cost=True) if self._session is not None else None

@@ -3,13 +3,16 @@
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import stat
+import time
 from pathlib import Path
 
 # An account has 12 digits, so few that a plain hash is undone by trying them all.
 _ROUNDS = 200_000
 _OTHERS = 0o077
+_IN_USE = 60.0  # s: a younger one may be another process's, which is about to put it in its place
 
 
 def new_salt() -> str:
@@ -64,7 +67,7 @@ def create_private(path: Path, data: bytes) -> bytes:
     """Make a private file unless it is there; what it holds then. Processes that do so at once agree on it."""
     with contextlib.suppress(FileNotFoundError):
         return path.read_bytes()
-    new = _beside(path)
+    new = beside(path)
     replace_private(new, data)
     try:
         with contextlib.suppress(FileExistsError):
@@ -74,13 +77,23 @@ def create_private(path: Path, data: bytes) -> bytes:
     return path.read_bytes()
 
 
-def _beside(path: Path) -> Path:
+def beside(path: Path) -> Path:
+    """A name for a file that is to take the place of another one."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+def sweep(path: Path) -> None:
+    """Remove what a process that was killed has left `beside` a file."""
+    names = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}")
+    with contextlib.suppress(OSError):
+        for left in path.parent.iterdir():
+            if names.fullmatch(left.name) and time.time() - left.lstat().st_mtime > _IN_USE:
+                left.unlink()
 
 
 def replace_private(path: Path, data: bytes) -> None:
     """Put a private file in place of another one, whole or not at all."""
-    new = _beside(path)
+    new = beside(path)
     try:
         descriptor = open_private(new, os.O_WRONLY | os.O_EXCL)
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jvq_fast.allocation import ServerAddress, allocate
-from jvq_fast.errors import AllocationError, LoginError, TradeError
+from jvq_fast.errors import AllocationError, JvqError, LoginError, TradeError
 from jvq_fast.redact import Secret
 from jvq_fast.trade import wire
 from jvq_fast.trade.model import message_of, shown
@@ -62,6 +62,8 @@ class Session:
         self._is_loaded = False
         self._asked = float("-inf")
         self._refused: tuple[str, ...] = ()  # what the last login was refused with
+        self._logins = 0
+        self._failure: tuple[type[JvqError], tuple[Any, ...]] | None = None  # of the last login
 
     @property
     def reach(self) -> wire.Reach:
@@ -74,6 +76,7 @@ class Session:
         A login that was refused is tried again `by_hand` only: it costs money each time, and locks accounts.
         `at_any_cost`: the budget does not stand against the login.
         """
+        logins = self._logins
         # While another thread logs in, this one waits for that login to end, which has its timeout.
         with self._lock:
             if self._file is not None and not self._is_loaded:
@@ -84,11 +87,25 @@ class Session:
             if self._ticket is None or not self._ticket.is_good(time.time()):
                 if self._refused and not by_hand:
                     raise LoginError(*self._refused)
-                self._refused = ()
-                ticket = self._ticket = self._log_in(at_any_cost)
+                if self._failure is not None and logins != self._logins:
+                    kind, arguments = self._failure
+                    raise kind(*arguments)  # of the login that it has waited for
+                self._refused, self._failure = (), None
+                try:
+                    ticket = self._ticket = self._log_in(at_any_cost)
+                except (LoginError, AllocationError) as error:
+                    self._failure = type(error), error.args
+                    raise
+                finally:
+                    self._logins += 1
                 if self._file is not None:
                     self._file.save(ticket)
             return self._ticket
+
+    def has_ticket(self) -> bool:
+        """Whether `ticket` would return one at once."""
+        ticket = self._ticket
+        return ticket is not None and ticket.is_good(time.time())
 
     def _fits(self, server: ServerAddress) -> bool:
         fixed = self._access.server
@@ -166,9 +183,13 @@ class Session:
         timeout: float,
         may_send: Callable[[], str] = str,
     ) -> wire.Outcome:
-        outcome = wire.get(
-            server, path, query, timeout, reach=self.reach, may_send=may_send, proxies=self._access.proxies
-        )
+        try:
+            outcome = wire.get(
+                server, path, query, timeout, reach=self.reach, may_send=may_send, proxies=self._access.proxies
+            )
+        except BaseException:  # Ctrl-C: it may have left
+            self._bill(path.strip("/"))
+            raise
         if not isinstance(outcome, wire.NotSent):
             self._bill(path.strip("/"))
         return outcome
@@ -214,4 +235,5 @@ def _lifetime(value: object) -> float:
         seconds = float(str(value))
     except ValueError:
         seconds = math.nan
-    return _SHORT_LIFETIME if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_LIFETIME)
+    # One that is over at once would be a login, and its fee, for every call.
+    return min(seconds, _LONGEST_LIFETIME) if seconds > 0 else _SHORT_LIFETIME

@@ -10,7 +10,7 @@ from pathlib import Path
 from jvq_fast.allocation import ServerAddress
 from jvq_fast.errors import TicketError
 from jvq_fast.redact import Secret
-from jvq_fast.trade.private import complaint, mark_of, new_salt, replace_private
+from jvq_fast.trade.private import complaint, mark_of, new_salt, replace_private, sweep
 from jvq_fast.trade.wire import parse_trade_server
 
 # It is renewed before it ends by so many seconds, or by a tenth of its life where that is less.
@@ -45,6 +45,7 @@ class TicketFile:
 
     def load(self) -> Ticket | None:
         """The ticket of this account, while it is good; None where there is none."""
+        sweep(self._path)
         try:
             descriptor = os.open(self._path, os.O_RDONLY | _FLAGS)
         except FileNotFoundError:
