@@ -42,6 +42,7 @@ class Reversion:
         self.order: jvq.Order | None = None
         self.since = 0
         feed.on_trades(self.judge)
+        client.on_intent(self.decided)
         client.on_order(self.changed)
         client.on_fill(self.filled)
 
@@ -67,15 +68,21 @@ class Reversion:
         submit(self.code, limit, self.volume).add_done_callback(self.sent)
 
     def sent(self, future: "Future[jvq.Order]") -> None:
-        """The broker has it, or not; or nobody knows, and then it stays busy until it is known."""
+        """Refused here, it has no intent; of all that have one, `decided` hears."""
         error = future.exception()
-        if error is None:
-            self.order = future.result()
-        elif isinstance(error, jvq.OrderUnknown):
-            self.say(f"not known: {error}")
+        if error is not None:
+            self.say(f"not ordered: {error}")
+            if not isinstance(error, jvq.OrderUnknown | jvq.OrderRejected | jvq.OrderNotSent):
+                self.busy = False
+
+    def decided(self, intent: jvq.Intent) -> None:
+        """While nobody knows, it stays busy: the broker's list tells, or a human."""
+        if intent.action == "cancel" or intent.outcome is jvq.Outcome.UNKNOWN:
+            return
+        if intent.outcome is jvq.Outcome.ACCEPTED:
+            self.order = self.client.order(intent)
         else:
             self.busy = False
-            self.say(f"not ordered: {error}")
 
     def changed(self, order: jvq.Order) -> None:
         if order.is_final:

@@ -17,6 +17,7 @@ _ARGUMENTS = {
     "on_stale": ("stale",),
     "on_lag": ("lag",),
     "on_text": ("text",),
+    "on_intent": ("intent",),
     "on_order": ("order",),
     "on_fill": ("fill",),
 }

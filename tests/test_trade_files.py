@@ -20,7 +20,7 @@ import journal_lines
 import jvq_fast as jvq
 from jvq_fast.allocation import ServerAddress
 from jvq_fast.redact import Secret, redact
-from jvq_fast.trade import arguments
+from jvq_fast.trade import private
 from jvq_fast.trade.kill import KillSwitch
 from jvq_fast.trade.ticket import Ticket, TicketFile
 from trade_script import ACCOUNT, PASSWORD, WAIT, WIDE, Broker, few_rounds, hang, paper, respond, wait
@@ -284,6 +284,21 @@ def test_one_login_at_a_time_for_all_threads(tmp_path: Path) -> None:
         assert most == [1]
 
 
+def test_what_a_kill_left_of_a_ticket_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, others = tmp_path / f".ticket.{'0' * 16}", [tmp_path / ".ticket.mine", tmp_path / f".other.{'0' * 16}"]
+    for path in (left, *others):
+        path.write_text("a ticket")
+    with Broker() as broker:
+        with paper(broker, tmp_path) as client:
+            client.login()
+        assert left.exists(), "it may be another process's, which is about to put it in its place"
+        monkeypatch.setattr("jvq_fast.trade.private._IN_USE", -1.0)
+        with paper(broker, tmp_path) as client:
+            client.login()
+    assert not left.exists()
+    assert all(path.exists() for path in others)
+
+
 # --- the journal ---
 
 
@@ -418,6 +433,17 @@ def test_a_torn_last_line_is_cut_off(traded: Broker, tmp_path: Path) -> None:
         client.buy("600519", "9.99", 100)
     with reopen(traded, tmp_path) as client:
         assert len(client.intents) == 4
+
+
+def test_a_last_line_that_is_whole_and_damaged_may_have_been_an_order(traded: Broker, tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    whole = path.read_bytes()
+    for at in (-3, -40):
+        damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at:][1:]
+        path.write_bytes(damaged)
+        with pytest.raises(jvq.JournalError, match="is damaged at byte"):
+            reopen(traded, tmp_path)
+        assert path.read_bytes() == damaged
 
 
 def test_a_torn_intent_was_never_sent(tmp_path: Path) -> None:
@@ -601,7 +627,7 @@ def test_processes_that_start_at_once_agree_on_the_files_of_an_account(
 
         def look(begin: threading.Barrier = begin, found: list[tuple[Path, Path]] = found) -> None:
             begin.wait(WAIT)
-            found.append(arguments.default_paths(secret, "paper"))
+            found.append(private.default_paths(secret, "paper"))
 
         threads = [threading.Thread(target=look, daemon=True) for _ in range(8)]
         for thread in threads:
@@ -740,6 +766,23 @@ def test_a_file_that_vanishes_does_not_re_arm(trading: tuple[Broker, jvq.TradeCl
         check_killed(client, broker, ".")
         client.rearm()
         client.buy("600519", "10", 100)
+
+
+def test_a_file_that_vanishes_while_nobody_trades_does_not_re_arm(tmp_path: Path) -> None:
+    with Broker() as broker:
+        for throw in (lambda client: client.kill("a call"), lambda client: client.kill_file.touch()):
+            with paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+                throw(client)
+                assert client.killed
+                path = client.kill_file
+            assert path is not None
+            path.unlink()
+            with paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+                check_killed(client, broker, ".")
+                KillSwitch(tmp_path / "journal").rearm()
+                client.buy("600519", "10", 100)
+            with paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+                assert client.killed == ""
 
 
 def test_another_process_re_arms(tmp_path: Path) -> None:

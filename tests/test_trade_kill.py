@@ -24,7 +24,7 @@ import pytest
 import journal_lines
 from jvq_fast.errors import OrderUnknown
 from jvq_fast.redact import Secret
-from jvq_fast.trade import Intent, Outcome, arguments, private
+from jvq_fast.trade import Intent, Outcome, private
 from jvq_fast.trade.model import SHANGHAI
 from model_broker import FOREIGN, Deal, ModelBroker
 from trade_mortal import LISTS, ORDERS, Task, client_of
@@ -283,7 +283,7 @@ def test_the_names_of_files_are_the_same_in_every_process_from_the_first_on(
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     with ThreadPoolExecutor(8) as pool:
-        names = set(pool.map(lambda _: arguments.default_paths(Secret("123456789012"), "live"), range(32)))
+        names = set(pool.map(lambda _: private.default_paths(Secret("123456789012"), "live"), range(32)))
     assert len(names) == 1
     assert salt.stat().st_ino in synced
 

@@ -19,11 +19,12 @@ from jvq_fast.cli.text import table
 from jvq_fast.errors import NoMarketData
 from jvq_fast.feed import Feed
 from jvq_fast.redact import Secret
-from jvq_fast.trade.arguments import default_paths, request
+from jvq_fast.trade.arguments import request
 from jvq_fast.trade.client import TradeClient
 from jvq_fast.trade.gate import Limits
 from jvq_fast.trade.kill import KillSwitch
 from jvq_fast.trade.model import Intent, Order, Side
+from jvq_fast.trade.private import default_paths
 from jvq_fast.trade.session import Mode
 
 __all__ = ["add_arguments", "run"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import get_args
 
 from jvq_fast.allocation import SERVICE, ServerAddress, service_url
@@ -10,7 +9,6 @@ from jvq_fast.redact import Secret, drop_frames
 from jvq_fast.trade import wire
 from jvq_fast.trade.gate import Request
 from jvq_fast.trade.model import Side, shown
-from jvq_fast.trade.private import create_private, mark_of, new_salt, state_folder
 from jvq_fast.trade.session import Mode
 
 _DAY = 86_400
@@ -50,14 +48,6 @@ def _where(mode: Mode, server: str | None, allocation: str | None, proxies: bool
     if wire.reach_of(host) != "loopback":
         raise ValueError(f"paper mode talks to this machine alone, and {shown(host)} is not a loopback address")
     return service, fixed
-
-
-def default_paths(account: Secret, mode: Mode) -> tuple[Path, Path]:
-    """Files of an account, named by what does not tell which one it is to whoever has not this user's salt."""
-    folder = state_folder()
-    salt = create_private(folder / "salt", new_salt().encode()).decode()
-    name = f"{mark_of(account.reveal(), salt)[:16]}-{mode}"
-    return folder / f"{name}.journal", folder / f"{name}.ticket"
 
 
 def check_positive(**settings: float) -> None:

@@ -28,6 +28,7 @@ from jvq_fast.trade.market import Clock, Market, NoMarket, in_shanghai, market_c
 from jvq_fast.trade.model import SHANGHAI, Account, Intent, Order, Outcome, Position, Side, shown
 from jvq_fast.trade.orders import WINDOW, Book
 from jvq_fast.trade.placing import Entered, Placing
+from jvq_fast.trade.private import default_paths
 from jvq_fast.trade.queries import Queries
 from jvq_fast.trade.session import Access, Mode, Session
 from jvq_fast.trade.tracker import Polling, Tracker
@@ -121,7 +122,7 @@ class TradeClient:
         kept = tickets = None
         if mode != "dry":
             if journal is None or ticket_file is None:
-                default_journal, default_tickets = arguments.default_paths(own_account, mode)
+                default_journal, default_tickets = default_paths(own_account, mode)
                 journal = default_journal if journal is None else journal
                 ticket_file = default_tickets if ticket_file is None else ticket_file
             tickets = Path(ticket_file)

@@ -1,13 +1,18 @@
 """The broker's orders as they were last listed, and whose they are."""
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 from jvq_fast.trade.model import Order, Side
 
 Key = tuple[dt.date | None, str]
 Content = tuple[str, Side | None, Decimal, int]
+
+
+def day_of(key: Key) -> dt.date:
+    """What to order keys by."""
+    return key[0] or dt.date.min
 
 
 def content_of(order: Order) -> Content:
@@ -23,7 +28,7 @@ class Listed:
         self._first: dict[Key, int] = {}
         self._claims: dict[Key, int] = {}
         self._numbered: dict[str, list[Key]] = {}
-        self._alike: dict[Content, set[Key]] = {}
+        self._alike: dict[Content, dict[dt.date, set[Key]]] = {}
 
     def see(self, key: Key, list_number: int) -> None:
         """A list has it; `put` follows. 0 is a list that a process that is gone has read."""
@@ -36,8 +41,8 @@ class Listed:
         before = self._orders.get(order.key)
         if before is None or content_of(before) != content_of(order):
             if before is not None:
-                self._alike[content_of(before)].discard(order.key)
-            self._alike.setdefault(content_of(order), set()).add(order.key)
+                self._alike[content_of(before)][day_of(order.key)].discard(order.key)
+            self._alike.setdefault(content_of(order), {}).setdefault(day_of(order.key), set()).add(order.key)
         self._orders[order.key] = order
 
     def get(self, key: Key) -> Order | None:
@@ -63,6 +68,7 @@ class Listed:
         """The orders with a broker's number, one a day at most."""
         return self._numbered.get(order_id, ())
 
-    def alike(self, content: Content) -> Collection[Key]:
-        """The orders that look so."""
-        return self._alike.get(content, ())
+    def alike(self, content: Content, since: dt.date = dt.date.min) -> list[Order]:
+        """The orders that look so, of that day and later ones, and those without a day."""
+        days = self._alike.get(content, {})
+        return [self._orders[key] for day, keys in days.items() if day >= since or day == dt.date.min for key in keys]

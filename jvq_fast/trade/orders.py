@@ -8,12 +8,12 @@ more than one could be it, a human has to look.
 import bisect
 import dataclasses
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum, auto
 
-from jvq_fast.trade.listed import Content, Key, Listed, content_of
+from jvq_fast.trade.listed import Content, Key, Listed, content_of, day_of
 from jvq_fast.trade.model import Action, Fill, Intent, Order, Outcome, Side, Status
 
 # Clocks differ, and a broker's may be a minute off.
@@ -78,7 +78,7 @@ class Book:
         self._unlisted: dict[int, _Entry] = {}  # accepted orders that no list has shown
         self._guessed: dict[int, _Entry] = {}  # by_likeness
         self._sales: dict[str, list[int]] = {}  # by code
-        self._rejected: dict[Content, dict[int, _Entry]] = {}
+        self._rejected: dict[Content, dict[dt.date, dict[int, _Entry]]] = {}
         self._numbered: dict[str, list[_Entry]] = {}  # that have, or had, a broker's number
 
     # --- intents ---
@@ -99,8 +99,9 @@ class Book:
 
     def look_alikes(self, intent: Intent) -> frozenset[Key]:
         """The orders listed so far that an intent that is sent now could be taken for."""
-        alike = self._listed.alike(_wanted(intent))
-        return frozenset(key for key in alike if not self._is_before(self._listed[key], intent))
+        since = dt.date.min if self._window is None else (intent.at - self._window).date()
+        alike = self._listed.alike(_wanted(intent), since)
+        return frozenset(order.key for order in alike if not self._is_before(order, intent))
 
     def _is_before(self, order: Order, intent: Intent) -> bool:
         """Whether the broker had an order before an intent could reach it."""
@@ -138,9 +139,10 @@ class Book:
             else:
                 where.pop(number, None)
         if intent.side is not None and intent.outcome is Outcome.REJECTED:
-            self._rejected.setdefault(_wanted(intent), {})[number] = entry
+            days = self._rejected.setdefault(_wanted(intent), {})
+            days.setdefault(intent.at.date(), {})[number] = entry
         elif _wanted(intent) in self._rejected:
-            self._rejected[_wanted(intent)].pop(number, None)
+            self._rejected[_wanted(intent)].get(intent.at.date(), {}).pop(number, None)
 
     def refuse(self, number: int, code: str, message: str, at: dt.datetime) -> Intent:
         """The broker said no: `lists_to_reject` lists will tell."""
@@ -200,7 +202,7 @@ class Book:
         keys = [key for key in self._listed.numbered(order_id) if self._listed.first_list(key)]
         if self._window is not None:
             keys = [key for key in keys if key[0] == entry.intent.at.date()]
-        key = max(keys, key=_day_of, default=None)
+        key = max(keys, key=day_of, default=None)
         if key is None:
             return
         order = self._listed[key]
@@ -231,7 +233,7 @@ class Book:
         ]
         if self._window is not None:
             keys = [key for key in keys if key[0] == entry.intent.at.date()]
-        return max(keys, key=_day_of, default=None)
+        return max(keys, key=day_of, default=None)
 
     def intent(self, number: int) -> Intent:
         """KeyError for a number that no intent has."""
@@ -291,7 +293,7 @@ class Book:
             if order is not None:
                 return order
         keys = [key for key in self._listed.numbered(order_id) if self._listed.get(key) is not None]
-        return self._listed[max(keys, key=_day_of)] if keys else None
+        return self._listed[max(keys, key=day_of)] if keys else None
 
     def working(self, day: dt.date) -> tuple[Order, ...]:
         """This client's orders of a day that may still be filled, or of which the next list has news to tell."""
@@ -389,8 +391,7 @@ class Book:
         """Give orders to the intents that they must be: first to the unknown, then to those that were refused."""
         under_way = [entry for entry in self._open.values() if entry.stage is Stage.UNDER_WAY and entry.intent.side]
         unknown = [entry for entry in self._unknown() if entry.intent.side]
-        rejected = [entry for content in alike for entry in self._rejected.get(content, {}).values()]
-        for wanted in (unknown, sorted(rejected, key=lambda entry: entry.intent.number)):
+        for wanted in (unknown, self._refused_like(alike)):
             for entry in wanted:
                 fitting = [order for order in alike.get(_wanted(entry.intent), ()) if self._can_be(entry, order)]
                 if not fitting or any(self._can_be(other, order) for other in under_way for order in fitting):
@@ -412,6 +413,20 @@ class Book:
                 entry.stage, entry.by_likeness = Stage.DONE, True
                 self._file(entry)
                 news.settled.append(entry.intent)
+
+    def _refused_like(self, alike: dict[Content, list[Order]]) -> list[_Entry]:
+        """Those that were rejected and that listed orders could be all the same."""
+        found: list[_Entry] = []
+        for content, orders in alike.items():
+            days = self._rejected.get(content, {})
+            wanted: Collection[dt.date] = days
+            if self._window is not None and all(order.at is not None for order in orders):
+                # No session goes over midnight.
+                wanted = {
+                    (order.at + off).date() for order in orders if order.at for off in (-self._window, self._window)
+                }
+            found += [entry for day in wanted for entry in days.get(day, {}).values()]
+        return sorted(found, key=lambda entry: entry.intent.number)
 
     def _doubt(self, alike: dict[Content, list[Order]], news: News) -> None:
         """What took an order by its looks alone may have taken the wrong one: another that fits turns up."""
@@ -487,10 +502,6 @@ class Book:
 
 def _wanted(intent: Intent) -> Content:
     return intent.security, intent.side, intent.price, intent.volume
-
-
-def _day_of(key: Key) -> dt.date:
-    return key[0] or dt.date.min
 
 
 def _is_same(intent: Intent, order: Order) -> bool:

@@ -24,6 +24,7 @@ from jvq_fast.trade.model import Intent, Order, Outcome, Side, Status, Unreadabl
 from jvq_fast.trade.queries import Queries
 from jvq_fast.trade.session import Session, code_of
 from jvq_fast.trade.ticket import Ticket
+from jvq_fast.trade.turns import Turns
 
 _CALLS = {Side.BUY: "buy", Side.SELL: "sale"}
 
@@ -65,7 +66,7 @@ class Placing:
         self._lists_to_reject = lists_to_reject
         self._pause = pause
         self._trusted = trusted
-        self._first = threading.Lock()
+        self._first = Turns(JvqError)
         self._in_flight = threading.Condition()
         self._numbers: set[int] = set()  # of what was entered and has no outcome yet
         self._is_closed = False
@@ -116,7 +117,8 @@ class Placing:
             return None
         with self._ledger.lock:
             self._ledger.bill.check(self._clock().date(), call)
-        with self._first:
+        self._session.ticket()
+        with self._first.take():
             if not self._queries.has_polled:
                 self._queries.poll()
         return self._session.ticket()

@@ -9,6 +9,9 @@ import stat
 import time
 from pathlib import Path
 
+from jvq_fast.errors import JournalError
+from jvq_fast.redact import Secret
+
 # An account has 12 digits, so few that a plain hash is undone by trying them all.
 _ROUNDS = 200_000
 _OTHERS = 0o077
@@ -25,12 +28,23 @@ def mark_of(account: str, salt: str) -> str:
     return hashlib.pbkdf2_hmac("sha256", account.encode(), bytes.fromhex(salt), _ROUNDS).hex()[:32]
 
 
-def state_folder() -> Path:
-    """Where files go that have no other place: made if need be, for its owner alone."""
+def default_paths(account: Secret, mode: str) -> tuple[Path, Path]:
+    """Journal and ticket file of an account in the user's state folder, which is made if need be, for its owner alone.
+
+    Who has not this user's salt is not told by the names which account it is. JournalError.
+    """
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(base) / "jvq_fast" / "trade"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        salt = create_private(folder / "salt", new_salt().encode()).decode()
+    except OSError as error:
+        raise JournalError(
+            f"the folder {folder} for the journal can't be used: {error.strerror}; name other files, or set "
+            "XDG_STATE_HOME"
+        ) from None
+    name = f"{mark_of(account.reveal(), salt)[:16]}-{mode}"
+    return folder / f"{name}.journal", folder / f"{name}.ticket"
 
 
 def complaint(descriptor: int) -> str:

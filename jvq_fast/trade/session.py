@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jvq_fast.allocation import ServerAddress, allocate
-from jvq_fast.errors import AllocationError, JvqError, LoginError, TradeError
+from jvq_fast.errors import AllocationError, LoginError, TradeError
 from jvq_fast.redact import Secret
 from jvq_fast.trade import wire
 from jvq_fast.trade.model import message_of, shown
 from jvq_fast.trade.ticket import Ticket, TicketFile
+from jvq_fast.trade.turns import Turns
 
 Mode = Literal["dry", "paper", "live"]
 _SHORT_LIFETIME = 900.0
@@ -57,13 +58,12 @@ class Session:
         self._file = None if ticket_file is None else TicketFile(ticket_file, account, access.mode)
         self._bill = bill
         self._allow = allow
+        self._turns = Turns(LoginError, AllocationError)
         self._lock = threading.Lock()
         self._ticket: Ticket | None = None
         self._is_loaded = False
         self._asked = float("-inf")
         self._refused: tuple[str, ...] = ()  # what the last login was refused with
-        self._logins = 0
-        self._failure: tuple[type[JvqError], tuple[Any, ...]] | None = None  # of the last login
 
     @property
     def reach(self) -> wire.Reach:
@@ -76,9 +76,8 @@ class Session:
         A login that was refused is tried again `by_hand` only: it costs money each time, and locks accounts.
         `at_any_cost`: the budget does not stand against the login.
         """
-        logins = self._logins
-        # While another thread logs in, this one waits for that login to end, which has its timeout.
-        with self._lock:
+        # While another thread logs in, this one waits for that login to end, which has its timeout and costs money.
+        with self._turns.take(), self._lock:
             if self._file is not None and not self._is_loaded:
                 self._ticket = self._file.load()
                 if self._ticket is not None and not self._fits(self._ticket.server):
@@ -87,17 +86,8 @@ class Session:
             if self._ticket is None or not self._ticket.is_good(time.time()):
                 if self._refused and not by_hand:
                     raise LoginError(*self._refused)
-                if self._failure is not None and logins != self._logins:
-                    kind, arguments = self._failure
-                    raise kind(*arguments)  # of the login that it has waited for
-                self._refused, self._failure = (), None
-                try:
-                    ticket = self._ticket = self._log_in(at_any_cost)
-                except (LoginError, AllocationError) as error:
-                    self._failure = type(error), error.args
-                    raise
-                finally:
-                    self._logins += 1
+                self._refused = ()
+                ticket = self._ticket = self._log_in(at_any_cost)
                 if self._file is not None:
                     self._file.save(ticket)
             return self._ticket

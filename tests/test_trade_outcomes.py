@@ -1,0 +1,259 @@
+"""What is told of an order or a cancel, and who waits for whom."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jvq_fast as jvq
+from jvq_fast.trade import wire
+from trade_script import (
+    ACCOUNT,
+    PASSWORD,
+    WAIT,
+    WIDE,
+    Broker,
+    Clock,
+    Market,
+    few_rounds,
+    hang,
+    holding,
+    paper,
+    reset,
+    say,
+    wait,
+)
+from ws_script import TOKEN
+
+__all__ = ["few_rounds"]
+SLOW = jvq.Polling(fast=60, slow=60)
+Told = list[tuple[int, str]]
+
+
+def listening(client: jvq.TradeClient) -> Told:
+    told: Told = []
+    client.on_intent(lambda intent: told.append((intent.number, intent.outcome.value)))
+    return told
+
+
+def test_what_becomes_of_an_intent_is_told(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, trusted_rejections=["no money"]) as client:
+        told = listening(client)
+        order = client.buy("600519", "10.00", 100)
+        broker.answers["buy"] = say(code="-1", message="no money")
+        with pytest.raises(jvq.OrderRejected):
+            client.buy("600519", "10.01", 100)
+        broker.answers["buy"] = say(code="-1", message="no idea")
+        with pytest.raises(jvq.OrderRejected):
+            client.buy("600519", "10.02", 100)
+        client.cancel(order)
+        wait(lambda: len(told) == 5)
+        assert told == [(1, "accepted"), (2, "rejected"), (3, "unknown"), (3, "rejected"), (4, "accepted")]
+
+
+def test_what_was_unknown_is_told_when_a_list_shows_it_or_a_human_says_it(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE) as client:
+        told = listening(client)
+        broker.answers["buy"] = reset
+        with pytest.raises(jvq.OrderUnknown) as caught:
+            client.buy("600519", "10.00", 100)
+        wait(lambda: told == [(1, "unknown")])
+        broker.add("buy", broker.calls("buy")[0])
+        assert client.order(caught.value.intent) is None or told[-1] == (1, "accepted")
+        wait(lambda: told == [(1, "unknown"), (1, "accepted")])
+        assert client.order(caught.value.intent) is not None
+        with pytest.raises(jvq.OrderUnknown) as caught:
+            client.buy("000001", "10.00", 100)
+        client.resolve(caught.value.intent, "rejected")
+        wait(lambda: told[2:] == [(2, "unknown"), (2, "rejected")])
+        with pytest.raises(jvq.OrderRejected):
+            client.wait(caught.value.intent, WAIT)
+
+
+def test_what_was_not_sent_and_what_is_dry_is_told(tmp_path: Path) -> None:
+    with Broker() as broker:
+        with paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+            client.orders()
+            told = listening(client)
+            client._session.call, real = (  # type: ignore[method-assign]
+                lambda *_, **__: wire.NotSent("refused"),
+                client._session.call,
+            )
+            with pytest.raises(jvq.OrderNotSent):
+                client.buy("600519", "10.00", 100)
+            client._session.call = real  # type: ignore[method-assign]
+            wait(lambda: told == [(1, "not sent")])
+        with jvq.TradeClient(TOKEN, ACCOUNT, PASSWORD, market=Market(), clock=Clock(), limits=WIDE) as client:
+            told = listening(client)
+            client.buy("600519", "10.00", 100)
+            wait(lambda: told == [(1, "not sent")])
+
+
+def test_a_restart_tells_nothing_anew(tmp_path: Path) -> None:
+    with Broker() as broker:
+        with paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+            client.buy("600519", "10.00", 100)
+            broker.answers["buy"] = reset
+            with pytest.raises(jvq.OrderUnknown):
+                client.buy("600519", "10.01", 100)
+        broker.add("buy", broker.calls("buy")[1])
+        client = paper(broker, tmp_path, limits=WIDE)
+        told = listening(client)
+        with client:
+            wait(lambda: told == [(2, "accepted")])
+
+
+def test_to_wait_for_a_cancel_is_to_wait_for_its_order(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE) as client:
+        order = client.buy("600519", "10.00", 100)
+        broker.answers["cancel"] = reset
+        with pytest.raises(jvq.OrderUnknown) as caught:
+            client.cancel(order)
+        with pytest.raises(jvq.WaitTimeoutError):
+            client.wait(caught.value.intent, 0.05)
+        broker.rows[0]["status"] = "已撤"
+        done = client.wait(caught.value.intent, WAIT)
+        assert (done.order_id, done.status) == (order.order_id, jvq.Status.CANCELLED)
+        assert client.order(caught.value.intent) == done
+        assert client.unknown == ()
+
+
+def test_a_cancel_that_came_too_late_is_no_rejected_order(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE) as client:
+        order = client.buy("600519", "10.00", 100)
+        broker.answers["cancel"] = reset
+        with pytest.raises(jvq.OrderUnknown) as caught:
+            client.cancel(order)
+        broker.rows[0] |= {"status": "已成", "deal_volume": "100", "deal_price": "10.00"}
+        with pytest.raises(jvq.OrderRejected, match=r"cancel order .* was rejected") as refused:
+            client.wait(caught.value.intent, WAIT)
+        assert refused.value.intent.action == "cancel"
+        assert client.wait(order, WAIT).status is jvq.Status.FILLED
+
+
+# --- the queue of what is submitted ---
+
+
+def test_what_has_to_be_asked_before_a_sale_holds_up_no_purchase(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW, timeout=2.0) as client:
+        client.orders()
+        release = threading.Event()
+
+        def before(call: str, query: dict[str, str]) -> None:
+            if call == "check_hold":
+                assert release.wait(WAIT)
+
+        broker.before = before
+        sale = client.submit_sell("600519", "10.00", 100)
+        wait(lambda: len(broker.calls("check_hold")) == 1)
+        bought = [client.submit_buy("600519", f"10.0{n}", 100).result(WAIT).price for n in range(3)]
+        assert len(bought) == 3
+        assert not sale.done()
+        release.set()
+        assert sale.result(WAIT).side is jvq.Side.SELL
+        # What may be sold is known now, and a sale is entered in its turn.
+        assert client.submit_sell("600519", "10.01", 100).result(WAIT).intent == 5
+
+
+def test_what_is_ready_passes_the_gate_in_its_turn(tmp_path: Path) -> None:
+    limits = WIDE.replace(max_open_orders=4)
+    broker = Broker()
+    broker.held = [holding("600519", 100_000, 100_000)]
+    with broker, paper(broker, tmp_path, limits=limits, polling=SLOW) as client:
+        client.orders()
+        client.submit_sell("600519", "10.05", 100).result(WAIT)
+        futures: list[Future[jvq.Order]] = []
+        for number in range(10):
+            submit = client.submit_sell if number % 2 else client.submit_buy
+            futures.append(submit("600519", f"10.1{number}", 100))
+        errors = [future.exception(WAIT) for future in futures]
+        assert [error is None for error in errors] == [True] * 3 + [False] * 7
+        assert [future.result().intent for future in futures[:3]] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("act", ["login", "buy"])
+def test_those_who_wait_for_a_login_share_its_failure(act: str, tmp_path: Path) -> None:
+    """A login costs money, and takes 45 s to fail."""
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        release = threading.Event()
+
+        def before(call: str, query: dict[str, str]) -> None:
+            assert release.wait(WAIT)
+
+        broker.before, broker.answers["login"] = before, reset
+        if act == "buy":
+            futures = [client.submit_buy("600519", f"10.0{number}", 100) for number in range(8)]
+        else:
+            futures = []
+            for _ in range(8):
+                future: Future[Any] = Future()
+                futures.append(future)
+                threading.Thread(target=settle, args=(future, client.login), daemon=True).start()
+        wait(lambda: len(broker.calls("login")) == 1)
+        threading.Event().wait(0.3)
+        release.set()
+        for future in futures:
+            with pytest.raises(jvq.LoginError):
+                future.result(WAIT)
+        assert len(broker.calls("login")) == 1
+        del broker.answers["login"]
+        client.buy("600519", "10", 100)
+        assert len(broker.calls("login")) == 2
+
+
+def settle(future: "Future[Any]", act: Callable[[], object]) -> None:
+    try:
+        future.set_result(act())
+    except Exception as error:
+        future.set_exception(error)
+
+
+# --- odds and ends ---
+
+
+def test_a_number_of_the_brokers_is_a_text(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        broker.answers["buy"] = reset
+        with pytest.raises(jvq.OrderUnknown) as caught:
+            client.buy("600519", "10", 100)
+        with pytest.raises(TypeError, match="pass '1334564'"):
+            client.resolve(caught.value.intent, "accepted", 1334564)  # type: ignore[arg-type]
+        assert client.resolve(caught.value.intent, "accepted", "1334564").order_id == "1334564"
+
+
+def test_a_call_that_was_interrupted_is_on_the_bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        client.orders()
+        spent = client.stats()["spent"]
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(wire, "get", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                client.buy("600519", "10", 100)
+        assert client.stats()["spent"] - spent == client._ledger.bill.fees["buy"]  # type: ignore[operator]
+        assert [each.outcome for each in client.unknown] == [jvq.Outcome.UNKNOWN]
+
+
+def test_a_state_folder_below_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with pytest.raises(jvq.JournalError, match=r"state.* can't be used: Not a directory"):
+        jvq.TradeClient(TOKEN, ACCOUNT, PASSWORD, mode="paper", server="127.0.0.1:1")
+
+
+def test_a_queue_that_hangs_still_lets_cancels_go(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW, timeout=1.0) as client:
+        order = client.buy("600519", "10", 100)
+        broker.answers |= {"buy": hang, "check_hold": hang}
+        pending = [client.submit_buy("600519", "10.01", 100), client.submit_sell("000001", "10.01", 100)]
+        wait(lambda: bool(broker.calls("check_hold")))
+        assert client.submit_cancel(order).result(WAIT).outcome is jvq.Outcome.ACCEPTED
+        for future in pending:
+            with pytest.raises(jvq.TradeError):
+                future.result(WAIT)
