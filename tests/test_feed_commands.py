@@ -333,7 +333,7 @@ def test_a_request_waits_for_the_connection() -> None:
 def test_a_request_fails_when_the_connection_or_the_feed_ends() -> None:
     def lose(peer: Peer) -> None:
         peer.accept()
-        peer.text()
+        peer.frame()  # a request; of the connection after it, the end of the feed perhaps
 
     with ScriptServer(lose) as server, make(server) as feed:
         with pytest.raises(jvq.NotConnectedError, match="lost"):

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jvq_fast.sim.broker import Broker
+from jvq_fast.sim.broker.broker import Broker
+from jvq_fast.sim.broker.order_rules import Refusal, RefusedError
+from jvq_fast.sim.broker.orders import Account, Holding, Order
 from jvq_fast.sim.events import DAY, SECOND, Snapshot, Trade, parse_clock
-from jvq_fast.sim.order_rules import Refusal, RefusedError
-from jvq_fast.sim.orders import Account, Holding, Order
 from jvq_fast.sim.settings import Settings
 from jvq_fast.sim.timeline import Timeline
 from simulator import ROOT

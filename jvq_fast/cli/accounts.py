@@ -5,14 +5,13 @@ import getpass
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from jvq_fast.cli.complaint import UsageError, warn_of_secret
+from jvq_fast.cli import secrets
+from jvq_fast.cli.complaint import UsageError
 
 __all__ = ["add_arguments", "read_account", "read_password"]
 
 _VARIABLES = {"account": "JVQ_FAST_ACCOUNT", "password": "JVQ_FAST_PASSWORD"}
-_OTHERS = 0o077
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,10 +39,10 @@ def _read(options: argparse.Namespace, name: str, ask: Callable[[str], str]) -> 
     variable = _VARIABLES[name]
     given, file = getattr(options, name), getattr(options, f"{name}_file")
     if given is not None:
-        warn_of_secret(f"--{name}", f"--{name}-file or {variable}")
+        secrets.warn(f"--{name}", f"--{name}-file or {variable}")
         text = given
     elif file is not None:
-        text = _from_file(file, name)
+        text = secrets.read_file(file, name)
     elif os.environ.get(variable):
         text = os.environ[variable]
     elif sys.stdin is not None and sys.stdin.isatty():
@@ -54,16 +53,3 @@ def _read(options: argparse.Namespace, name: str, ask: Callable[[str], str]) -> 
     if not text:
         raise UsageError(f"the {name} is empty")
     return str(text)
-
-
-def _from_file(path: str, name: str) -> str:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        shared = os.name == "posix" and Path(path).stat().st_mode & _OTHERS
-    except OSError as error:
-        raise UsageError(f"can't read the {name} file {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"the {name} file {path} is no plain text") from None
-    if shared:
-        print(f"jvq-fast: other users may read the {name} file {path}: chmod 600 {path}", file=sys.stderr)
-    return text.partition("\n")[0]

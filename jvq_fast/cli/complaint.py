@@ -1,7 +1,6 @@
 """What the command line says when it can't go on: the cause and what to do, in one line."""
 
 import re
-import sys
 
 from jvq_fast.errors import (
     AllocationError,
@@ -15,7 +14,7 @@ from jvq_fast.errors import (
 )
 from jvq_fast.redact import BLOT, redact
 
-__all__ = ["SimulatorError", "UsageError", "explained", "fit_to_show", "warn_of_secret"]
+__all__ = ["SimulatorError", "UsageError", "explained", "fit_to_show"]
 
 _LIKE_A_TOKEN = re.compile(r"\b[0-9a-fA-F]{32}\b")
 
@@ -44,14 +43,6 @@ _ADVICE: tuple[tuple[type[JvqError], str], ...] = (
 def fit_to_show(text: str) -> str:
     """The text without any token, known or mistyped where another word belongs."""
     return _LIKE_A_TOKEN.sub(BLOT, redact(text))
-
-
-def warn_of_secret(option: str, instead: str) -> None:
-    """Say that a secret stood on the command line."""
-    print(
-        f"jvq-fast: every user of this machine can read what follows {option} in the list of processes; use {instead}",
-        file=sys.stderr,
-    )
 
 
 def explained(error: JvqError) -> str:

@@ -3,14 +3,13 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 
-from jvq_fast.cli.complaint import UsageError, warn_of_secret
+from jvq_fast.cli import secrets
+from jvq_fast.cli.complaint import UsageError
 
 __all__ = ["VARIABLE", "add_arguments", "read"]
 
 VARIABLE = "JVQ_FAST_TOKEN"
-_OTHERS = 0o077
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def read(options: argparse.Namespace) -> str:
     """The token from an option, else from the variable. UsageError, which never shows a token, where there is none."""
     if options.token is not None:
-        warn_of_secret("--token", f"--token-file or {VARIABLE}")
+        secrets.warn("--token", f"--token-file or {VARIABLE}")
         return _checked(options.token, "--token")
     if options.token_file is not None:
         return _checked(_from_file(options.token_file), f"the token file {options.token_file}")
@@ -44,17 +43,7 @@ def read(options: argparse.Namespace) -> str:
 def _from_file(name: str) -> str:
     if name == "-":
         return sys.stdin.readline()
-    path = Path(name)
-    try:
-        text = path.read_text(encoding="ascii")
-        shared = os.name == "posix" and path.stat().st_mode & _OTHERS
-    except OSError as error:
-        raise UsageError(f"can't read the token file {name}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"the token file {name} holds no token: it is no plain text") from None
-    if shared:
-        print(f"jvq-fast: other users may read the token file {name}: chmod 600 {name}", file=sys.stderr)
-    return text
+    return secrets.read_file(name, "token")
 
 
 def _checked(text: str, where: str) -> str:

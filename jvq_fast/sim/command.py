@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from jvq_fast.sim import output
-from jvq_fast.sim.broker import Broker
+from jvq_fast.sim.broker.broker import Broker
+from jvq_fast.sim.broker.trade_http import Trade
 from jvq_fast.sim.events import parse_clock
 from jvq_fast.sim.exchange import Exchange, Source
 from jvq_fast.sim.fault_kinds import KINDS, parse
@@ -28,7 +29,6 @@ from jvq_fast.sim.server import Server
 from jvq_fast.sim.settings import Settings
 from jvq_fast.sim.signals import ending
 from jvq_fast.sim.timeline import Timeline, first_trading_day
-from jvq_fast.sim.trade_http import Trade
 
 _ZONE = "Asia/Shanghai"
 _HIGHEST_PORT = 65535

@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from jvq_fast.sim.broker import Broker
+from jvq_fast.sim.broker.broker import Broker
+from jvq_fast.sim.broker.trade_http import Trade
 from jvq_fast.sim.dead import DeadServers
 from jvq_fast.sim.fault_kinds import KINDS, FaultError, no_such_kind, read_body
 from jvq_fast.sim.faults import Fault
 from jvq_fast.sim.http_wire import LARGEST, Answer, Query, Request, hang, json_answer, read_request, send
 from jvq_fast.sim.server import Server
 from jvq_fast.sim.settings import Settings
-from jvq_fast.sim.trade_http import Trade
 
 _TOKENS_KEPT = 1024
 

@@ -10,13 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jvq_fast.sim.broker import Broker
+from jvq_fast.sim.broker.broker import Broker
+from jvq_fast.sim.broker.order_rules import Refusal, RefusedError
+from jvq_fast.sim.broker.orders import Account, Order, money_text, price_text
 from jvq_fast.sim.events import clock_text
 from jvq_fast.sim.fault_kinds import Spec
 from jvq_fast.sim.faults import Hit
 from jvq_fast.sim.http_wire import Answer, Request, hang, json_answer, reset, send
-from jvq_fast.sim.order_rules import Refusal, RefusedError
-from jvq_fast.sim.orders import Account, Order, money_text, price_text
 from jvq_fast.sim.server import Server
 from jvq_fast.sim.settings import Settings
 

@@ -9,7 +9,7 @@ trade with each other. Prices are thousandths of a CNY.
 
 from collections.abc import Callable, Iterable
 
-from jvq_fast.sim.orders import Order
+from jvq_fast.sim.broker.orders import Order
 
 __all__ = ["Matching"]
 

@@ -13,11 +13,8 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from jvq_fast.market_rules import Phase, phase, previous_trading_day
-from jvq_fast.sim.events import DAY, MINUTE, SECOND, Event, Level, Snapshot, clock_text
-from jvq_fast.sim.listing import Listing, listing
-from jvq_fast.sim.market import AFTERNOON, CLOSE, CLOSING_MATCH, MORNING, OPENING_MATCH
-from jvq_fast.sim.matching import Matching
-from jvq_fast.sim.order_rules import (
+from jvq_fast.sim.broker.matching import Matching
+from jvq_fast.sim.broker.order_rules import (
     Refusal,
     RefusedError,
     check_cancel_time,
@@ -30,7 +27,10 @@ from jvq_fast.sim.order_rules import (
     read_price,
     read_volume,
 )
-from jvq_fast.sim.orders import MILLION, Account, Fill, Holding, Order, money_text, price_text, thousandths
+from jvq_fast.sim.broker.orders import MILLION, Account, Fill, Holding, Order, money_text, price_text, thousandths
+from jvq_fast.sim.events import DAY, MINUTE, SECOND, Event, Level, Snapshot, clock_text
+from jvq_fast.sim.listing import Listing, listing
+from jvq_fast.sim.market import AFTERNOON, CLOSE, CLOSING_MATCH, MORNING, OPENING_MATCH
 from jvq_fast.sim.settings import Settings
 from jvq_fast.sim.timeline import Timeline
 
