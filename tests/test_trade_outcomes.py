@@ -23,10 +23,11 @@ from trade_script import (
     holding,
     paper,
     reset,
+    respond,
     say,
     wait,
 )
-from ws_script import TOKEN
+from ws_script import TOKEN, Script
 
 __all__ = ["few_rounds"]
 SLOW = jvq.Polling(fast=60, slow=60)
@@ -132,6 +133,122 @@ def test_a_cancel_that_came_too_late_is_no_rejected_order(tmp_path: Path) -> Non
             client.wait(caught.value.intent, WAIT)
         assert refused.value.intent.action == "cancel"
         assert client.wait(order, WAIT).status is jvq.Status.FILLED
+
+
+# --- what a reply means ---
+
+
+ACCEPTED = [
+    say(code="0", message="", order_id="77"), say(code=0, order_id=77), say(code="0", order_id=" 77 ", more=[1]),
+]  # fmt: skip
+UNKNOWN = [
+    reset, lambda peer: None, say(code="0", message="", order_id=""), say(code="0"), say(order_id="77"), say(),
+    say(code="0", order_id=None), say(code="-1", message="no", order_id="77"), say(code=None, order_id="77"),
+    say(code=True, order_id="77"), say(code="", order_id="77"), respond(b"<html>busy</html>"), respond(b""),
+    respond(b'["0","77"]'), respond(b'{"code":"0","order_id":"77"'), respond(b'{"code":"0","order_id":"77"}', 500),
+    respond(b'{"code":"0","order_id":"77"}', 502), respond(b'{"code":"-1","message":"no"}', 503),
+    respond(b'{"code":"-1","message":"no"}', 404), respond(b"moved", 302, b"Location: http://127.0.0.1:1/buy"),
+    respond(b"\xff\xfe\x00"), respond(b'{"code":"0","order_id":"77"}', 201),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", ACCEPTED)
+def test_code_0_and_a_number_mean_that_it_is_accepted(reply: Script, tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        client.orders()
+        broker.answers["buy"] = reply
+        assert client.buy("600519", "10", 100).order_id == "77"
+        assert len(broker.calls("check_order")) == 1
+
+
+@pytest.mark.parametrize("reply", UNKNOWN)
+def test_everything_else_means_that_it_is_unknown(reply: Script, tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        broker.answers["buy"] = reply
+        with pytest.raises(jvq.OrderUnknown) as caught:
+            client.buy("600519", "10", 100)
+        for _ in range(10):  # however often it is not listed, it never becomes "not sent"
+            client.orders()
+        assert client.unknown == (client.intents[0],) == (caught.value.intent,)
+        with pytest.raises(jvq.RiskError, match="may be at the broker") as refused:
+            client.buy("600519", "9.99", 100)
+        assert refused.value.limit == "unknown"
+        assert len(broker.calls("buy")) == 1
+        del broker.answers["buy"]
+        client.sell("600519", "10", 100)
+        client.buy("000001", "10", 100)
+
+
+def test_no_is_believed_after_three_lists_without_a_match(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE) as client:
+        client.orders()
+        broker.answers["buy"] = say(code="-3", message="no money")
+        with pytest.raises(jvq.OrderRejected) as caught:
+            client.buy("600519", "10", 100)
+        assert (caught.value.code, caught.value.message) == ("-3", "no money")
+        assert len(broker.calls("check_order")) == 1 + 3
+        del broker.answers["buy"]
+        client.buy("600519", "10", 100)
+
+
+@pytest.mark.parametrize("shown_by", [1, 2, 3])
+def test_no_is_not_believed_where_a_list_has_the_order_all_the_same(shown_by: int, tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE) as client:
+        client.orders()
+        broker.answers["buy"] = say(code="-3", message="no money")
+
+        def before(call: str, query: dict[str, str]) -> None:
+            if call == "check_order" and len(broker.calls("check_order")) == 1 + shown_by:
+                broker.add("buy", broker.calls("buy")[0])
+
+        broker.before = before
+        order = client.buy("600519", "10", 100)
+        assert (order.order_id, order.intent) == ("1334564", 1)
+        assert client.intents[0].outcome is jvq.Outcome.ACCEPTED
+
+
+def test_no_is_unknown_while_the_list_can_not_be_read(tmp_path: Path) -> None:
+    with (
+        Broker() as broker,
+        paper(broker, tmp_path, limits=WIDE, polling=jvq.Polling(fast=0.01, slow=60, retry=60)) as client,
+    ):
+        client.orders()
+        broker.answers |= {"buy": say(code="-3", message="no money"), "check_order": respond(b"", 500)}
+        with pytest.raises(jvq.OrderUnknown, match="no money"):
+            client.buy("600519", "10", 100)
+        assert client.unknown
+        del broker.answers["check_order"]
+        for _ in range(3):
+            client.orders()
+        assert client.intents[0].outcome is jvq.Outcome.REJECTED
+
+
+def test_a_text_that_is_trusted_is_believed_at_once(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, trusted_rejections=["no money"]) as client:
+        client.orders()
+        broker.answers["buy"] = say(code="-3", message="no money")
+        with pytest.raises(jvq.OrderRejected):
+            client.buy("600519", "10", 100)
+        assert len(broker.calls("check_order")) == 1
+
+
+def test_what_is_lost_counts_among_the_open_orders_and_in_the_days_value(tmp_path: Path) -> None:
+    limits = WIDE.replace(max_open_orders=2, max_daily_value="2500")
+    with Broker() as broker, paper(broker, tmp_path, limits=limits, polling=SLOW) as client:
+        broker.answers["buy"] = reset
+        for code in ("600519", "000001"):
+            with pytest.raises(jvq.OrderUnknown):
+                client.buy(code, "10", 100)
+        with pytest.raises(jvq.RiskError) as caught:
+            client.buy("000002", "10", 100)
+        assert caught.value.limit in ("max_open_orders", "max_daily_value")
+        client.resolve(1, "not sent")
+        with pytest.raises(jvq.OrderUnknown):
+            client.buy("000002", "10", 100)
+        client.resolve(2, "rejected")
+        with pytest.raises(jvq.RiskError) as caught:
+            client.buy("000004", "20", 100)
+        assert (caught.value.limit, caught.value.actual) == ("max_daily_value", 3000)
 
 
 # --- the queue of what is submitted ---
