@@ -1,8 +1,10 @@
 """What is told of an order or a cancel, and who waits for whom."""
 
+import datetime as dt
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import jvq_fast as jvq
 from jvq_fast.trade import wire
 from trade_script import (
     ACCOUNT,
+    OPEN,
     PASSWORD,
     WAIT,
     WIDE,
@@ -355,6 +358,20 @@ def test_a_call_that_was_interrupted_is_on_the_bill(tmp_path: Path, monkeypatch:
                 client.buy("600519", "10", 100)
         assert client.stats()["spent"] - spent == client._ledger.bill.fees["buy"]  # type: ignore[operator]
         assert [each.outcome for each in client.unknown] == [jvq.Outcome.UNKNOWN]
+
+
+def test_what_calls_cost_is_told_by_day_and_call(tmp_path: Path) -> None:
+    with Broker() as broker:
+        for days in (0, 1):
+            broker.clock.now += dt.timedelta(days=days)  # type: ignore[attr-defined]
+            with paper(broker, tmp_path, limits=WIDE, polling=SLOW, fees={"check_order": Decimal("0.05")}) as client:
+                client.buy("600519", "10", 100)
+                client.account()
+        first, second = OPEN.date(), OPEN.date() + dt.timedelta(days=1)
+        nothing = dict.fromkeys(("login", "sale", "cancel"), Decimal(0))
+        each = {**nothing, "check_order": Decimal("0.05"), "check_hold": Decimal("0.02"), "buy": Decimal("0.20")}
+        assert client.spending() == {first: {**each, "login": Decimal("0.50")}, second: each}
+        assert client.stats()["spent"] == sum(each.values())
 
 
 def test_a_state_folder_below_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

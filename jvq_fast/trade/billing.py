@@ -48,6 +48,10 @@ class Bill:
         calls = self._calls.get(day, Counter())
         return {call: self.fees[call] * calls[call] for call in self.fees}
 
+    def days(self) -> dict[dt.date, dict[str, Decimal]]:
+        """CNY by day and call."""
+        return {day: self.by_call(day) for day in sorted(self._calls)}
+
     def check(self, day: dt.date, call: str, *, polling: bool = False) -> None:
         """BudgetError where the day's budget has no room for a call."""
         budget = self.polling_budget if polling else self.budget

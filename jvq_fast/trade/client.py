@@ -241,6 +241,11 @@ class TradeClient:
                 stats[f"spent_{call}"] = spent
             return stats
 
+    def spending(self) -> dict[dt.date, dict[str, Decimal]]:
+        """CNY by day and call, of the days that the journal still has. From any thread."""
+        with self._ledger.lock:
+            return self._ledger.bill.days()
+
     # --- orders ---
 
     def buy(self, code: str, price: Price, volume: int, *, name: str | None = None) -> Order:
