@@ -238,6 +238,7 @@ class World:
                 "jvq_fast.trade.model.redact", lambda text, *_: text
             ),  # half of the time, and others look at secrets
             mock.patch("os.fsync", self._fsync),
+            mock.patch("jvq_fast.trade.journal.LARGE", 0 if self.rng.random() < 0.3 else 1 << 20),
         ):
             yield
 
@@ -411,11 +412,16 @@ class World:
     # --- lives ---
 
     def _open(self) -> TradeClient:
+        before = self.journal_path.stat().st_ino if self.journal_path.exists() else None
         client = TradeClient(
             TOKEN, ACCOUNT, "secret password", mode="paper", server="http://127.0.0.1:9", market=self.market,
             limits=self.limits, journal=self.journal_path, ticket_file=self.ticket_path, clock=self.clock.now,
             budget=self.budget, polling_budget=None, polling=Polling(fast=1.0), trusted_rejections=[TRUSTED],
         )  # fmt: skip
+        after = self.journal_path.stat()
+        if before not in (None, after.st_ino):
+            self.counts["journal begun anew"] += 1
+            self.synced = after.st_size
         client.on_fill(self._on_fill)
         client.on_error(self._on_error)
         client.on_order(self._on_order)
