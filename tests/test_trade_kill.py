@@ -279,7 +279,7 @@ def test_the_names_of_files_are_the_same_in_every_process_from_the_first_on(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("jvq_fast.trade.private._ROUNDS", 1)
-    salt = private.state_folder() / "salt"
+    salt = tmp_path / "jvq_fast" / "trade" / "salt"
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     with ThreadPoolExecutor(8) as pool:
