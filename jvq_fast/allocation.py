@@ -1,6 +1,7 @@
 """The vendor's allocation service: which server to connect to."""
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import requests
 
 from jvq_fast.errors import AllocationError, AllocationRefusedError
 from jvq_fast.quiet_http import quiet_session
-from jvq_fast.redact import Secret, drop_frames, guard_http_logs, os_cause, redact
+from jvq_fast.redact import BLOT, Secret, drop_frames, guard_http_logs, os_cause, redact
 
 SERVICE = "http://jvquant.com/query/server"
 PATH = "/query/server"
@@ -52,11 +53,16 @@ def parse_server(text: str) -> ServerAddress:
     if not isinstance(text, str):
         raise TypeError(f"a server is a str, not {type(text).__name__}")
     address = _read_server(text.strip())
-    shown = redact(text.partition("?")[0])[:_SHOWN]
+    shown = _address(text)
     del text
     if address is None:
         raise ValueError(f"not a server: {redact(repr(shown))}; it should read like 'ws://1.2.3.4:21966'")
     return address
+
+
+def _address(text: str) -> str:
+    """An address in a message: without its query and what stands before an @."""
+    return redact(re.sub(r"[^/]*@", f"{BLOT}@", text.partition("?")[0]))[:_SHOWN]
 
 
 def _read_server(text: str) -> ServerAddress | None:
@@ -82,7 +88,7 @@ def service_url(text: str) -> str:
     if not isinstance(text, str):
         raise TypeError(f"allocation is a str, not {type(text).__name__}")
     url = _read_service(text.strip())
-    shown = redact(text.partition("?")[0])[:_SHOWN]
+    shown = _address(text)
     del text
     if url is None:
         raise ValueError(f"not an allocation service: {redact(repr(shown))}; it should read like 'http://host:port'")

@@ -108,14 +108,98 @@ def test_live_is_not_for_a_simulator_and_paper_for_nothing_else(trade: Trade) ->
     assert "192.0.2.1 is not a loopback address" in done.stderr
 
 
-def test_the_kill_switch_from_another_process(trade: Trade) -> None:
+def test_the_kill_switch_from_another_process(trade: Trade, tmp_path: Path) -> None:
     price = last_price(trade)
+    good(trade("orders", "--paper"))
     assert "nothing is ordered any more" in good(trade("kill", "--paper", "--reason", "lunch", allocation=False))
     done = trade("buy", "000001", "100", "--price", price, "--paper")
     assert done.returncode == 1
     assert "lunch" in done.stderr
+    assert "`jvq-fast trade rearm` ends it" in done.stderr
     assert good(trade("rearm", "--paper", allocation=False)) == "orders go again\n"
     good(trade("buy", "000001", "100", "--price", price, "--paper"))
+    # A name that was mistyped, in a hurry perhaps.
+    done = trade("kill", "--journal", str(tmp_path / "jurnal"), allocation=False)
+    assert done.returncode == 0
+    assert "nobody trades with it yet" in done.stderr
+
+
+def test_an_order_that_is_unknown_or_not_done_has_an_exit_status_of_its_own(trade: Trade, sim: Simulator) -> None:
+    price = last_price(trade)
+    low = f"{float(price) * 0.985:.2f}"
+    waited = trade("buy", "000001", "100", "--price", low, "--paper", "--wait", "0.5", "--json")
+    assert waited.returncode == 4
+    assert "is still not done after 0.5 s" in waited.stderr
+    resting = json.loads(waited.stdout)
+    assert resting["order_id"]
+
+    sim.fault("trade_reply_lost", call="buy", when="after", count=1)
+    found = trade("buy", "000001", "200", "--price", low, "--paper", "--json")
+    assert found.returncode == 0, "the broker's list has shown it within a few seconds"
+    assert json.loads(found.stdout)["volume"] == 200
+
+    sim.fault("trade_reply_lost", call="buy", when="before", count=1)
+    lost = trade("buy", "000001", "300", "--price", low, "--paper", "--json")
+    assert lost.returncode == 3
+    assert "`jvq-fast trade resolve` looks it up" in lost.stderr
+    assert "the connection ended without a whole reply" in lost.stderr
+    intent = json.loads(lost.stdout)
+    assert intent["outcome"] == "unknown"
+    told = good(trade("resolve", "--paper"))
+    assert f"jvq-fast trade resolve {intent['number']} with accepted ORDER, rejected or not-sent" in told
+    again = trade("buy", "000001", "300", "--price", low, "--paper")
+    assert (again.returncode, again.stdout) == (1, "")
+
+    number = str(intent["number"])
+    wrong = trade("resolve", number, "accepted", "4242", "--paper")
+    assert wrong.returncode == 0
+    assert "the broker's list has no order 4242" in wrong.stderr
+    assert good(trade("resolve", number, "not-sent", "--paper")).endswith("not sent\n")
+    assert good(trade("resolve", "--paper")) == "nothing is unknown\n"
+    assert trade("cancel", "4242", "--paper").returncode == 1
+    good(trade("cancel", resting["order_id"], "--paper"))
+
+
+def test_paper_asks_the_vendor_for_nothing(trade: Trade) -> None:
+    for action in (("buy", "000001", "100", "--price", "1.00"), ("login",), ("orders",)):
+        done = trade(*action, "--paper", allocation=False, http_proxy="http://127.0.0.1:1")
+        assert done.returncode == 2
+        assert "--allocation http" in done.stderr or "--allocation 'http" in done.stderr
+
+
+def test_a_login_is_that_of_a_token_and_a_broker(trade: Trade, sim: Simulator) -> None:
+    good(trade("login", "--paper"))
+    begun = sim.broker()["received"]["login"]
+    good(trade("login", "--paper"))
+    assert sim.broker()["received"]["login"] == begun
+    good(trade("login", "--paper", JVQ_FAST_TOKEN="f" * 32))
+    assert sim.broker()["received"]["login"] == begun + 1
+    done = trade("login", "--paper", "--allocation", "http://127.0.0.1:1", allocation=False)
+    assert done.returncode == 1
+
+
+def test_a_ticket_that_can_not_be_kept_is_not_paid_for(trade: Trade, sim: Simulator, tmp_path: Path) -> None:
+    begun = sim.broker()["received"].get("login", 0)
+    done = trade("login", "--paper", "--ticket-file", str(tmp_path / "nowhere" / "ticket"))
+    assert done.returncode == 1
+    assert "can't be written" in done.stderr
+    assert sim.broker()["received"].get("login", 0) == begun
+
+
+def test_without_its_salt_the_journals_of_an_account_are_not_forgotten(trade: Trade, tmp_path: Path) -> None:
+    good(trade("orders", "--paper"))
+    salt = tmp_path / "state" / "jvq_fast" / "trade" / "salt"
+    kept = salt.read_bytes()
+    salt.unlink()
+    for damage in (None, b"", b"not hexadecimal at all, is it? no", kept[:-1]):
+        if damage is not None:
+            salt.write_bytes(damage)
+        done = trade("resolve", "--paper")
+        assert done.returncode == 1
+        assert str(salt) in done.stderr
+        assert "put it back" in done.stderr
+    salt.write_bytes(kept)
+    good(trade("orders", "--paper"))
 
 
 @pytest.mark.parametrize(

@@ -46,15 +46,17 @@ class Lives:
         self.begin(0)
 
     def begin(self, now: float) -> None:
+        self.wall = 1e9 + now
         if self._journal is not None:
             self._journal.close()
         self._journal = Journal(self._path, Secret("123456789012"), "paper")
         self.book = Book(3, LONGEST)
         bill = Bill({}, None, None)
         gate = Gate(self._limits, Market())
-        self.ledger = Ledger(self._journal, self.book, gate, bill, at(now), 1000.0 + now, lambda intent: None)
+        self.ledger = Ledger(self._journal, self.book, gate, bill, 1000.0 + now, lambda: self.wall, lambda intent: None)
 
     def enter(self, now: float, wanted: Request = WANTED) -> int:
+        self.wall = 1e9 + now
         return self.ledger.enter(wanted, "", None, at(now), 1000.0 + now).number
 
     def read(self, *orders: Order):

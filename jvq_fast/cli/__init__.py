@@ -11,19 +11,21 @@ from typing import NoReturn
 
 from jvq_fast import __version__
 from jvq_fast.cli import demo, doctor, replay, status, trade, watch
-from jvq_fast.cli.complaint import UsageError, explained, fit_to_show
-from jvq_fast.errors import JvqError
+from jvq_fast.cli.complaint import UsageError, as_commands, explained, fit_to_show
+from jvq_fast.errors import JvqError, OrderUnknown
 from jvq_fast.sim import command as sim
 from jvq_fast.sim import output
 
 __all__ = ["main"]
 
-_FAILED, _MISUSED, _INTERRUPTED = 1, 2, 130
+_FAILED, _MISUSED, _UNKNOWN, _INTERRUPTED = 1, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 when it failed, 2 for a wrong command line, 130 for Ctrl-C.
 
+    `trade` has two more: 3 where it is not known whether an order or a cancel is at the broker, 4 where an order that
+    was to be waited for is open.
     A failure is one line on stderr, without a traceback and without a token.
     """
     for name in ("stdout", "stderr"):
@@ -57,6 +59,9 @@ def _run(options: argparse.Namespace) -> int:
     except UsageError as error:
         _complain(options.command, str(error))
         return _MISUSED
+    except OrderUnknown as error:
+        _complain(options.command, explained(error))
+        return _UNKNOWN
     except JvqError as error:
         _complain(options.command, explained(error))
         return _FAILED
@@ -66,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _complain(command: str, text: str) -> None:
     with contextlib.suppress(OSError):  # the terminal may have gone with the output
-        print(f"jvq-fast {command}: {fit_to_show(text)}", file=sys.stderr)
+        print(f"jvq-fast {command}: {fit_to_show(as_commands(text))}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):

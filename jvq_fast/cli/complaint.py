@@ -14,8 +14,19 @@ from jvq_fast.errors import (
 )
 from jvq_fast.redact import BLOT, redact
 
-__all__ = ["SimulatorError", "UsageError", "explained", "fit_to_show"]
+__all__ = ["SimulatorError", "UsageError", "as_commands", "explained", "fit_to_show"]
 
+# What an error's text calls the library's own, for whoever has only the command.
+_COMMANDS = (
+    ("rearm()", "`jvq-fast trade rearm`"),
+    ("resolve()", "`jvq-fast trade resolve`"),
+    ("orders()", "`jvq-fast trade orders`"),
+    ("login()", "`jvq-fast trade login`"),
+    ("mode='paper'", "--paper"),
+    ("allocation='http", "--allocation 'http"),
+    ("It is being looked up", "`jvq-fast trade resolve` looks it up"),
+    ("it is being looked up", "`jvq-fast trade resolve` looks it up"),
+)
 _LIKE_A_TOKEN = re.compile(r"\b[0-9a-fA-F]{32}\b")
 
 
@@ -43,6 +54,13 @@ _ADVICE: tuple[tuple[type[JvqError], str], ...] = (
 def fit_to_show(text: str) -> str:
     """The text without any token, known or mistyped where another word belongs."""
     return _LIKE_A_TOKEN.sub(BLOT, redact(text))
+
+
+def as_commands(text: str) -> str:
+    """What the library advises, in words of the command line."""
+    for call, command in _COMMANDS:
+        text = text.replace(call, command)
+    return text
 
 
 def explained(error: JvqError) -> str:

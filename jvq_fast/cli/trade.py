@@ -13,23 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from jvq_fast.cli import accounts, tokens
-from jvq_fast.cli.complaint import UsageError
+from jvq_fast.cli.complaint import UsageError, fit_to_show
 from jvq_fast.cli.options import add_trading_day, make_feed, seconds
 from jvq_fast.cli.text import table
-from jvq_fast.errors import NoMarketData
+from jvq_fast.errors import JvqError, NoMarketData, OrderRejected, OrderUnknown, TradeError, WaitTimeoutError
 from jvq_fast.feed import Feed
 from jvq_fast.redact import Secret
 from jvq_fast.trade.arguments import request
 from jvq_fast.trade.client import TradeClient
 from jvq_fast.trade.gate import Limits
 from jvq_fast.trade.kill import KillSwitch
-from jvq_fast.trade.model import Intent, Order, Side
+from jvq_fast.trade.model import Intent, Order, Outcome, Side
 from jvq_fast.trade.private import default_paths
 from jvq_fast.trade.session import Mode
 
 __all__ = ["add_arguments", "run"]
 
+NOT_DONE = 4  # the exit status where an order was accepted and is open when `--wait` ends
 _FIRST_DATA = 10.0
+_PATIENCE = 5.0
+_ASK = "jvq-fast trade resolve asks the broker's list"
 _HISTORY = {"trades": 16, "quotes": 4, "depths": 4}
 
 
@@ -60,10 +63,11 @@ def _no_more(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--paper", action="store_true", help="trade on a simulator of this machine, see --allocation")
-    mode.add_argument("--live", action="store_true", help="trade for real; without either nothing is sent")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--allocation", metavar="URL", help="ask this allocation service, not the vendor's")
-    where.add_argument("--server", metavar="URL", help="the trade server of a simulator")
+    mode.add_argument("--live", action="store_true", help="trade for real; without either no order is sent")
+    parser.add_argument(
+        "--allocation", metavar="URL",
+        help="ask this allocation service, not the vendor's: the \"http\" of a simulator, such as http://127.0.0.1:8765",
+    )  # fmt: skip
     tokens.add_arguments(parser)
     accounts.add_arguments(parser)
     parser.add_argument("--journal", metavar="FILE", help="what was ordered (default: in your state directory)")
@@ -75,7 +79,10 @@ def _add_order(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("code", metavar="CODE", help="such as 600519")
     parser.add_argument("volume", metavar="VOLUME", type=int, help="shares, units or bonds")
     parser.add_argument("--price", metavar="CNY", required=True, help="the limit: buy at this price or less")
-    parser.add_argument("--wait", metavar="N", type=seconds, help="then wait up to N seconds until it is done")
+    parser.add_argument(
+        "--wait", metavar="N", type=seconds,
+        help="then wait up to N seconds until it is done, and print it once more; exit status 4 where it is not",
+    )  # fmt: skip
     parser.add_argument(
         "--limit", metavar="NAME=VALUE", action="append", default=[],
         help=f"another limit of the risk gate, or none: {', '.join(_SETTABLE)}",
@@ -118,7 +125,6 @@ def _make(options: argparse.Namespace, market: Feed | None = None, limits: Limit
             accounts.read_password(options),
             mode=_mode(options),
             market=market,
-            server=options.server,
             allocation=options.allocation,
             limits=limits,
             journal=options.journal,
@@ -194,20 +200,54 @@ def _order(options: argparse.Namespace, place: Callable[[TradeClient], Order]) -
         request(Side(options.action), options.code, options.price, options.volume)
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from None
+    if options.paper and options.allocation is None:
+        raise UsageError("name a simulator: --allocation http://127.0.0.1:8765")
     limits = _limits(options.limit)
     with _prices(options) as feed, _make(options, feed, limits) as client:
         try:
             order = place(client)
+        except OrderUnknown as error:
+            order = _look_up(options, client, error)
         except KeyboardInterrupt:
             for intent in client.unknown:
-                text = f"{intent} may be at the broker: don't order again; jvq-fast trade resolve tells what is known"
-                print(f"jvq-fast trade: {text}", file=sys.stderr)
+                _say(f"{intent} may be at the broker: don't order again; {_ASK}")
             raise
+        _print_order(options, order)
         if options.wait and client.mode != "dry":
-            order = client.wait(order, options.wait)
+            try:
+                order = client.wait(order, options.wait)
+            except WaitTimeoutError as error:
+                _say(str(error))
+                return NOT_DONE
+            _print_order(options, order)
+    return 0
+
+
+def _look_up(options: argparse.Namespace, client: TradeClient, error: OrderUnknown) -> Order:
+    """What the client's own polls find out within a few seconds; the error itself where that is nothing."""
+    number = error.intent.number
+    deadline = time.monotonic() + _PATIENCE
+    while number in {each.number for each in client.unknown} and time.monotonic() < deadline:
+        time.sleep(0.05)
+    order = client.order(error.intent)
+    (intent,) = (each for each in client.intents if each.number == number)
+    if order is not None:
+        return order
+    if intent.outcome is Outcome.REJECTED:
+        raise OrderRejected(f"{intent} was rejected: {intent.message}", intent, intent.code, intent.message)
+    if options.json:
+        _print(options, dataclasses.asdict(intent), "")
+    raise error
+
+
+def _say(text: str) -> None:
+    print(f"jvq-fast trade: {fit_to_show(text)}", file=sys.stderr)
+
+
+def _print_order(options: argparse.Namespace, order: Order) -> None:
     text = f"not sent, since neither --paper nor --live says so: {order.request}" if order.request else ""
     _print(options, dataclasses.asdict(order), text or "\n".join(_order_lines([order])))
-    return 0
+    sys.stdout.flush()  # whatever comes next, it is at the broker
 
 
 @contextlib.contextmanager
@@ -235,13 +275,14 @@ def _cancel(options: argparse.Namespace) -> int:
         try:
             intent = client.cancel(options.order_id)
         except ValueError as error:
-            raise UsageError(str(error)) from None
+            raise TradeError(str(error)) from None
     _print(options, dataclasses.asdict(intent), f"order {options.order_id}: the broker took the cancellation")
     return 0
 
 
 def _resolve(options: argparse.Namespace) -> int:
     with _asking(options) as client:
+        listed = _ask_once(client)
         if options.intent is None:
             unknown = client.unknown
             _print(
@@ -256,21 +297,40 @@ def _resolve(options: argparse.Namespace) -> int:
             intent = client.resolve(options.intent, options.outcome.replace("-", " "), options.order_id)
         except ValueError as error:
             raise UsageError(str(error)) from None
+    if intent.outcome is Outcome.ACCEPTED and intent.side is not None and intent.order_id not in listed:
+        _say(f"the broker's list has no order {intent.order_id}: if that was a mistake, resolve {intent.number} again")
     _print(options, dataclasses.asdict(intent), f"{intent}: {intent.outcome}")
     return 0
 
 
+def _ask_once(client: TradeClient) -> set[str]:
+    """The numbers of the broker's list, which may tell what a human would have to."""
+    try:
+        return {order.order_id for order in client.orders()}
+    except JvqError as error:
+        _say(f"the broker's list can't be had: {error}")
+        return set()
+
+
 def _told(intent: Intent) -> str:
-    return f"{intent}, {intent.at:%Y-%m-%d %H:%M:%S}: {intent.cause}"
+    ways = "accepted ORDER, rejected or not-sent" if intent.side is not None else "accepted or rejected"
+    return (
+        f"{intent}, {intent.at:%Y-%m-%d %H:%M:%S}: {intent.cause or 'not known'}; once you know, "
+        f"jvq-fast trade resolve {intent.number} with {ways}"
+    )
 
 
 def _switch(options: argparse.Namespace) -> KillSwitch:
     """By the journal's path alone, so that it can be thrown while another process trades."""
     if options.journal is not None:
-        return KillSwitch(Path(options.journal))
-    if _mode(options) == "dry":
+        journal = Path(options.journal)
+    elif _mode(options) == "dry":
         raise UsageError("whose orders? Say --live, --paper or --journal FILE")
-    return KillSwitch(default_paths(Secret(accounts.read_account(options)), _mode(options))[0])
+    else:
+        journal, _ = default_paths(Secret(accounts.read_account(options)), _mode(options))
+    if not journal.exists():
+        _say(f"there is no journal {journal}: nobody trades with it yet, so this stops nobody who trades now")
+    return KillSwitch(journal)
 
 
 def _kill(options: argparse.Namespace) -> int:
@@ -313,7 +373,7 @@ def _limits(settings: Sequence[str]) -> Limits:
 
 def _value(name: str, text: str) -> object:
     default = getattr(Limits(), name)
-    if text == "none":
+    if text.lower() == "none":
         return None
     try:
         if isinstance(default, bool):
@@ -322,7 +382,8 @@ def _value(name: str, text: str) -> object:
             return int(text)
         return float(text) if isinstance(default, float) else Decimal(text)
     except (ValueError, KeyError, InvalidOperation):
-        wants = "on or off" if isinstance(default, bool) else "a number or none"
+        kinds = {bool: "on or off", int: "a whole number or none"}
+        wants = kinds.get(type(default), "a number or none")
         raise UsageError(f"--limit {name} is {wants}, not {text}") from None
 
 

@@ -97,7 +97,8 @@ def _code(code: object) -> str:
 def _price(price: object) -> Decimal:
     if isinstance(price, float):
         raise TypeError(
-            f"a price is a Decimal or a str, not the float {price!r}: pass '{price!r}' or Decimal('{price!r}')"
+            f"a price is a Decimal or a str, not the float {float(price)}: pass '{float(price)}' or "
+            f"Decimal('{float(price)}')"
         )
     if isinstance(price, bool) or not isinstance(price, (Decimal, str, int)):
         raise TypeError(f"a price is a Decimal or a str, not {type(price).__name__}")

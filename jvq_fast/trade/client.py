@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar, cast
 
 from jvq_fast.allocation import ServerAddress
 from jvq_fast.errors import OrderNotSent, OrderRejected, TradeError, WaitTimeoutError
@@ -131,7 +131,7 @@ class TradeClient:
             gate = Gate(limits or Limits(), self._market)
             self._events = Dispatcher()
             self._ledger = Ledger(
-                kept, self._book, gate, bill, self._clock(), time.monotonic(),
+                kept, self._book, gate, bill, time.monotonic(), time.time,
                 lambda intent: self._events.tell("on_intent", intent),
             )  # fmt: skip
         except BaseException:
@@ -172,6 +172,9 @@ class TradeClient:
 
     def __repr__(self) -> str:
         return f"<TradeClient {getattr(self, 'mode', 'unfinished')}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a TradeClient has files, threads and secrets, and can't be pickled")
 
     # --- queries ---
 
@@ -304,7 +307,9 @@ class TradeClient:
                 self._check_open()
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise WaitTimeoutError(f"{_named(order)} is not done within {timeout:g} s")
+                    unknown = {each.number for each in self.unknown}
+                    what = "unknown" if isinstance(order, Intent) and order.number in unknown else "not done"
+                    raise WaitTimeoutError(f"{_named(order)} is still {what} after {timeout:g} s")
                 self._news.wait(min(left, 1.0))
 
     def _done(self, order: Order | Intent) -> Order | None:
@@ -328,8 +333,8 @@ class TradeClient:
     def resolve(self, intent: Intent | int, outcome: Outcome | str, order_id: str = "") -> Intent:
         """A human's answer to what became of an unknown intent; it goes into the journal, and the freeze ends.
 
-        `outcome` is "accepted" (with the broker's `order_id`), "rejected" or "not sent". ValueError for an intent that
-        is not unknown. From any thread.
+        `outcome` is "accepted" (with the broker's `order_id`), "rejected" or "not sent". Another answer may follow,
+        until a list shows the order. ValueError for an intent whose outcome is known. From any thread.
         """
         self._check_open()
         if not isinstance(order_id, str):
@@ -343,9 +348,10 @@ class TradeClient:
                 found = self._book.intent(number)
             except KeyError:
                 raise ValueError(f"there is no intent {number}") from None
-            if not self._book.is_unknown(number):
-                raise ValueError(f"{found} is not unknown: it is {found.outcome}")
-            settled = self._ledger.settle(number, answer, order_id, message="as a human said")
+            if not self._book.may_be_resolved(number):
+                as_ = f" as order {found.order_id}" if found.outcome is Outcome.ACCEPTED and found.side else ""
+                raise ValueError(f"{found} is not unknown: it is {found.outcome}{as_}")
+            settled = self._ledger.resolve(number, answer, order_id)
         self._tell()
         if self.mode != "dry":
             self._tracker.wake()

@@ -70,7 +70,7 @@ class Limits:
             value = getattr(self, name)
             if value is None and name == "max_data_age":
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise ValueError(f"{name} is a time in seconds, not {value!r}")
         object.__setattr__(
             self,

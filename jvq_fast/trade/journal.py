@@ -5,6 +5,7 @@ is marked, not named. Who holds the file open holds it alone.
 """
 
 import datetime as dt
+import errno
 import itertools
 import json
 import logging
@@ -74,11 +75,13 @@ class Journal:
         try:
             self._take(open_private(path, os.O_RDWR | os.O_APPEND))
         except OSError as error:
-            raise JournalError(f"the journal {path} can't be opened: {error.strerror}") from None
+            why = "it is a link" if error.errno == errno.ELOOP else error.strerror
+            raise JournalError(f"the journal {path} can't be opened: {why}") from None
         try:
             if not try_lock(self._descriptor):
                 raise AccountInUseError(
-                    f"the journal {path} is another process's: one account is traded by one process; end the other one"
+                    f"the journal {path} is in use, by another process or another client of this one: one account is "
+                    "traded by one client; end the other one"
                 )
             why = complaint(self._descriptor)
             if why:

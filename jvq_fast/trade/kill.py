@@ -27,6 +27,7 @@ class KillSwitch:
         self._lock = threading.RLock()
         self._throw = ""
         self._reason = ""
+        self._is_throwing = False
 
     def why(self) -> str:
         """Why nothing may be ordered; "" where it may."""
@@ -79,13 +80,24 @@ class KillSwitch:
     def throw(self, reason: str) -> None:
         """From now on nothing is ordered, by this process and, where there is a journal, by any other that uses it."""
         with self._lock:
-            found = self._look()
-            self._throw = found[0] if found else secrets.token_hex(8)
-            self._reason = redact(reason)[:_LONGEST] or "killed"
-            self._note("thrown", self._throw, self._reason)
-            if self.path is not None and not found:
-                with contextlib.suppress(OSError):
-                    replace_private(self.path, f"{self._throw}\n{self._reason}\n".encode())
+            if self._is_throwing:  # a signal comes while its own thread is here, and again, and again
+                return
+            self._is_throwing = True
+            try:
+                self._write(reason)
+            finally:
+                self._is_throwing = False
+
+    def _write(self, reason: str) -> None:
+        found = self._look()
+        if found and found[0] == self._throw:
+            return
+        self._throw = found[0] if found else secrets.token_hex(8)
+        self._reason = redact(reason)[:_LONGEST] or "killed"
+        self._note("thrown", self._throw, self._reason)
+        if self.path is not None and not found:
+            with contextlib.suppress(OSError):
+                replace_private(self.path, f"{self._throw}\n{self._reason}\n".encode())
 
     def rearm(self) -> None:
         """Orders may go again. OSError where the files can't be changed; then it is as before."""

@@ -17,11 +17,13 @@ from jvq_fast.trade.listed import Key
 from jvq_fast.trade.model import Action, Intent, Order, Outcome, Side, Status
 from jvq_fast.trade.orders import Book, News
 
+_COME_TO_NOTHING = (Outcome.NOT_SENT, Outcome.REJECTED)
+
 
 class Ledger:
     """From any thread. `journal` is None in dry mode, where nothing has to last.
 
-    `now` and `monotonic` are one moment, that of the restart. `tell` hears of each outcome, once it is on disk.
+    `monotonic` is the moment of the restart, `wall` the wall clock. `tell` hears of each outcome, once it is on disk.
     """
 
     def __init__(
@@ -30,8 +32,8 @@ class Ledger:
         book: Book,
         gate: Gate,
         bill: Bill,
-        now: dt.datetime,
         monotonic: float,
+        wall: Callable[[], float],
         tell: Callable[[Intent], None],
     ) -> None:
         self.lock = threading.RLock()
@@ -39,20 +41,22 @@ class Ledger:
         self.bill = bill
         self._gate = gate
         self._journal = journal
+        self._wall = wall
         self._tell = tell
         self.trouble = ""  # what kept an outcome from being written; nothing is ordered any more
+        begun = wall() - monotonic
         for entry in journal.entries if journal is not None else ():
-            self._restore(entry, now, monotonic)
+            self._restore(entry, begun)
         if journal is not None:
             journal.entries.clear()
 
     # --- what a process that is gone has left ---
 
-    def _restore(self, entry: Mapping[str, Any], now: dt.datetime, monotonic: float) -> None:
+    def _restore(self, entry: Mapping[str, Any], begun: float) -> None:
         what = entry.get("what")
         try:
             if what == "intent":
-                self._restore_intent(entry, now, monotonic)
+                self._restore_intent(entry, begun)
             elif what == "outcome":
                 outcome = Outcome(entry["outcome"])
                 number = int(entry["number"])
@@ -71,11 +75,9 @@ class Ledger:
                         entry.get("code", ""),
                         entry.get("message", ""),
                         by_likeness=bool(entry.get("by_likeness")),
+                        by_human=bool(entry.get("by_human")),
                     )
-                    if was is Outcome.REJECTED and outcome is Outcome.ACCEPTED:
-                        self._bring_back(intent)
-                    if outcome in (Outcome.NOT_SENT, Outcome.REJECTED):
-                        self._take_back(intent)
+                    self._recount(was, intent)
             elif what == "order":
                 self.book.remember(_read_order(entry))
             elif what == "call":
@@ -85,7 +87,7 @@ class Ledger:
         except (KeyError, ValueError, TypeError, ArithmeticError) as error:
             raise JournalError(f"an entry of the journal can't be read ({type(error).__name__}: {error})") from None
 
-    def _restore_intent(self, entry: Mapping[str, Any], now: dt.datetime, monotonic: float) -> None:
+    def _restore_intent(self, entry: Mapping[str, Any], begun: float) -> None:
         intent = Intent(
             number=int(entry["number"]),
             action=Action(entry["action"]),
@@ -98,8 +100,9 @@ class Ledger:
             cause="the process ended before its outcome was known",
         )
         self.book.add(intent, frozenset(_read_key(text) for text in entry.get("others", ())), restored=True)
-        ago = max((now - intent.at).total_seconds(), 0.0)  # clocks are set back
-        self._gate.count(_request_of(intent), intent.at, monotonic - ago)
+        # Seconds are those of the wall clock: the exchange's time of a simulator may be any. Clocks are set back.
+        wall = float(entry.get("wall", intent.at.timestamp()))
+        self._gate.count(_request_of(intent), intent.at, min(wall, self._wall()) - begun)
 
     # --- orders and cancels ---
 
@@ -146,7 +149,8 @@ class Ledger:
             {
                 "what": "intent", "number": intent.number, "action": intent.action, "security": intent.security,
                 "name": intent.name, "price": intent.price, "volume": intent.volume, "at": intent.at,
-                "order_id": intent.order_id, "others": sorted(f"{day or ''} {number}" for day, number in others),
+                "wall": round(self._wall(), 3), "order_id": intent.order_id,
+                "others": sorted(f"{day or ''} {number}" for day, number in others),
             }
         )  # fmt: skip
         try:
@@ -174,10 +178,19 @@ class Ledger:
     def settle(self, number: int, outcome: Outcome, order_id: str = "", code: str = "", message: str = "") -> Intent:
         """Its outcome is known. ValueError for an order's number that is another intent's."""
         with self.lock:
+            was = self.book.intent(number).outcome
             intent = self.book.settle(number, outcome, order_id, code, message)
-            if outcome in (Outcome.NOT_SENT, Outcome.REJECTED):
-                self._take_back(intent)
+            self._recount(was, intent)
             self._note_outcome(intent)
+            return intent
+
+    def resolve(self, number: int, outcome: Outcome, order_id: str) -> Intent:
+        """Its outcome is what a human says. ValueError as for `settle`."""
+        with self.lock:
+            was = self.book.intent(number).outcome
+            intent = self.book.settle(number, outcome, order_id, message="as a human said", by_human=True)
+            self._recount(was, intent)
+            self._note_outcome(intent, by_human=True)
             return intent
 
     def settle_dry(self, number: int) -> Intent:
@@ -201,15 +214,14 @@ class Ledger:
             self._note_outcome(intent, at=at)
             return intent
 
-    def _take_back(self, intent: Intent) -> None:
+    def _recount(self, was: Outcome, intent: Intent) -> None:
+        """What did not reach the broker does not count in the gate."""
         request = _request_of(intent)
-        if request is not None:
-            self._gate.take_back(request, intent.at)
-
-    def _bring_back(self, intent: Intent) -> None:
-        request = _request_of(intent)
-        if request is not None:
-            self._gate.bring_back(request, intent.at)
+        if request is not None and (was in _COME_TO_NOTHING) != (intent.outcome in _COME_TO_NOTHING):
+            if was in _COME_TO_NOTHING:
+                self._gate.bring_back(request, intent.at)
+            else:
+                self._gate.take_back(request, intent.at)
 
     def read(self, listed: Iterable[Order], asked: frozenset[int]) -> News:
         """Take the broker's list of orders in."""
@@ -217,11 +229,8 @@ class Ledger:
             news = self.book.read(listed, asked)
             for intent in news.reopened:
                 self._note_outcome(intent, at=intent.at)
-            for intent in news.late:
-                self._bring_back(intent)
             for intent in news.settled:
-                if intent.outcome is Outcome.REJECTED:
-                    self._take_back(intent)
+                self._recount(Outcome.REJECTED if intent.number in news.late else Outcome.UNKNOWN, intent)
                 by_likeness = intent.side is not None and intent.outcome is Outcome.ACCEPTED
                 self._note_outcome(intent, **({"by_likeness": True} if by_likeness else {}))
             for order in news.orders:

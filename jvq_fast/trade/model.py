@@ -188,13 +188,15 @@ class UnreadableError(Exception):
 def amount(name: str, value: object) -> Decimal:
     """A setting of money or of a ratio. TypeError for a float, ValueError for what is no number from 0 on."""
     if isinstance(value, float):
-        raise TypeError(f"{name} is a Decimal, a str or an int, not the float {value!r}: pass Decimal({str(value)!r})")
+        raise TypeError(
+            f"{name} is a Decimal, a str or an int, not the float {float(value)}: pass Decimal('{float(value)}')"
+        )
     try:
         number = Decimal(value) if isinstance(value, (Decimal, str, int)) and not isinstance(value, bool) else None
     except ArithmeticError:
         number = None
     if number is None or not number.is_finite() or number < 0:
-        raise ValueError(f"{name} is a number from 0 on, not {value!r}")
+        raise ValueError(f"{name} is a number from 0 on, not {value}")
     return number
 
 

@@ -20,6 +20,10 @@ from jvq_fast.trade.model import Action, Fill, Intent, Order, Outcome, Side, Sta
 WINDOW = dt.timedelta(seconds=60)
 
 
+# That an accepted order may be missing from before somebody is told.
+_LISTS_TO_SHOW = 10
+
+
 class Stage(Enum):
     """Where an intent is between its entry in the journal and its outcome."""
 
@@ -43,6 +47,7 @@ class _Entry:
     flagged: bool = False  # a human was told
     others: frozenset[Key] = frozenset()  # that looked like it, and were listed before it was sent
     by_likeness: bool = False  # its order was told by what it looks like, and not by its number
+    by_human: bool = False  # its outcome is what a human said, who may say otherwise
 
 
 @dataclass(slots=True)
@@ -53,7 +58,7 @@ class News:
     orders: list[Order] = field(default_factory=list)
     fills: list[Fill] = field(default_factory=list)
     remarks: list[tuple[Intent | None, str]] = field(default_factory=list)
-    late: list[Intent] = field(default_factory=list)  # those of `settled` that had been refused, as it seemed
+    late: set[int] = field(default_factory=set)  # numbers of those of `settled` that had been rejected, as it seemed
     reopened: list[Intent] = field(default_factory=list)  # accepted as an order that is another one: not known again
 
 
@@ -170,10 +175,13 @@ class Book:
         message: str = "",
         *,
         by_likeness: bool = False,
+        by_human: bool = False,
     ) -> Intent:
         """Its outcome is known. ValueError for an order's number that is another intent's, or can't be this one's."""
         entry = self._entries[number]
         intent = entry.intent
+        if intent.side is not None:
+            intent = dataclasses.replace(intent, order_id="")  # a human may have named another one before
         if intent.side is not None and outcome is Outcome.ACCEPTED:
             if not order_id:
                 raise ValueError("an accepted order has a number")
@@ -185,7 +193,7 @@ class Book:
         if code or message:
             intent = dataclasses.replace(intent, code=code, message=message)
         entry.intent, entry.stage = dataclasses.replace(intent, outcome=outcome, cause=""), Stage.DONE
-        entry.by_likeness = by_likeness
+        entry.by_likeness, entry.by_human, entry.lists_without = by_likeness, by_human, 0
         if entry.key is None and intent.side is not None and outcome is Outcome.ACCEPTED:
             key = self._listed_as(entry)
             if key is not None:
@@ -252,9 +260,10 @@ class Book:
         found = [entry for entry in self._open.values() if entry.stage in _UNKNOWN]
         return sorted(found, key=lambda entry: entry.intent.number)
 
-    def is_unknown(self, number: int) -> bool:
-        """Whether an intent is one of `unknown`."""
-        return self._entries[number].stage in _UNKNOWN
+    def may_be_resolved(self, number: int) -> bool:
+        """Whether a human may say what became of it: it is unknown, or all that is known is what a human said."""
+        entry = self._entries[number]
+        return entry.stage in _UNKNOWN or (entry.by_human and entry.key is None)
 
     def frozen(self, code: str, side: Side) -> Intent | None:
         """The order of this code and side that has to be found out about before another one."""
@@ -358,6 +367,10 @@ class Book:
             self._update(order, news)
         for number in sorted(asked):
             self._judge(self._entries[number], news)
+        for entry in self._unlisted.values():
+            entry.lists_without += 1
+            if entry.lists_without >= _LISTS_TO_SHOW:
+                self._flag(entry, f"should be order {entry.intent.order_id}, and no list has it: look", news)
         return news
 
     def _adopt(self, listed: list[Order], news: News) -> None:
@@ -404,7 +417,7 @@ class Book:
                 order = min(fitting, key=lambda each: (each.at or entry.intent.at, each.order_id))
                 if entry.intent.outcome is Outcome.REJECTED:
                     self._flag(entry, f"was refused, and is at the broker all the same as order {order.order_id}", news)
-                    news.late.append(entry.intent)
+                    news.late.add(entry.intent.number)
                 self._give(order.key, entry)
                 entry.intent = dataclasses.replace(
                     entry.intent, outcome=Outcome.ACCEPTED, order_id=order.order_id, cause=""
@@ -445,6 +458,10 @@ class Book:
         before = self._listed.get(order.key)
         number = self._listed.claimant(order.key)
         order = dataclasses.replace(order, intent=number)
+        if before is not None and (before.code != order.code or {before.side, order.side} == set(Side)):
+            news.remarks.append((None, f"order {order.order_id}: the broker lists another one under this number now"))
+            self._listed.put(order)
+            return
         if before is not None and order.deal_volume < before.deal_volume:
             news.remarks.append((None, f"order {order.order_id}: the broker lists less of it as filled than before"))
             return

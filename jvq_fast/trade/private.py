@@ -33,11 +33,13 @@ def default_paths(account: Secret, mode: str) -> tuple[Path, Path]:
 
     Who has not this user's salt is not told by the names which account it is. JournalError.
     """
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    folder = Path(base) / "jvq_fast" / "trade"
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not base.is_absolute():  # as its specification says
+        base = Path.home() / ".local" / "state"
+    folder = base / "jvq_fast" / "trade"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        salt = create_private(folder / "salt", new_salt().encode()).decode()
+        salt = _salt(folder)
     except OSError as error:
         raise JournalError(
             f"the folder {folder} for the journal can't be used: {error.strerror}; name other files, or set "
@@ -45,6 +47,19 @@ def default_paths(account: Secret, mode: str) -> tuple[Path, Path]:
         ) from None
     name = f"{mark_of(account.reveal(), salt)[:16]}-{mode}"
     return folder / f"{name}.journal", folder / f"{name}.ticket"
+
+
+def _salt(folder: Path) -> str:
+    path = folder / "salt"
+    if not path.exists() and any(folder.glob("*.journal")):
+        raise JournalError(
+            f"{path} is missing, and without it nobody can tell whose the journals in {folder} are: put it back, or "
+            "move them away once nothing in them is unknown"
+        )
+    salt = create_private(path, new_salt().encode())
+    if not re.fullmatch(rb"[0-9a-f]{32}", salt):
+        raise JournalError(f"{path} is damaged, and the journals in {folder} are named by it: put it back")
+    return salt.decode()
 
 
 def complaint(descriptor: int) -> str:
@@ -105,8 +120,8 @@ def sweep(path: Path) -> None:
                 left.unlink()
 
 
-def replace_private(path: Path, data: bytes) -> None:
-    """Put a private file in place of another one, whole or not at all."""
+def replace_private(path: Path, data: bytes, *, keep: bool = True) -> None:
+    """Put a private file in place of another one, whole or not at all; or just try whether that is possible."""
     new = beside(path)
     try:
         descriptor = open_private(new, os.O_WRONLY | os.O_EXCL)
@@ -117,7 +132,10 @@ def replace_private(path: Path, data: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        new.replace(path)
+        if keep:
+            new.replace(path)
+        else:
+            new.unlink()
     except BaseException:
         new.unlink(missing_ok=True)
         raise

@@ -55,7 +55,10 @@ class Session:
         self._account = account
         self._password = password
         self._access = access
-        self._file = None if ticket_file is None else TicketFile(ticket_file, account, access.mode)
+        # Another token, another broker: another login.
+        owner = Secret("\n".join((account.reveal(), token.reveal(), str(access.server or access.service))))
+        self._file = None if ticket_file is None else TicketFile(ticket_file, owner, access.mode)
+        del owner
         self._bill = bill
         self._allow = allow
         self._turns = Turns(LoginError, AllocationError)
@@ -87,6 +90,8 @@ class Session:
                 if self._refused and not by_hand:
                     raise LoginError(*self._refused)
                 self._refused = ()
+                if self._file is not None:
+                    self._file.check()
                 ticket = self._ticket = self._log_in(at_any_cost)
                 if self._file is not None:
                     self._file.save(ticket)

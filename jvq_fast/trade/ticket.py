@@ -10,7 +10,7 @@ from pathlib import Path
 from jvq_fast.allocation import ServerAddress
 from jvq_fast.errors import TicketError
 from jvq_fast.redact import Secret
-from jvq_fast.trade.private import complaint, mark_of, new_salt, replace_private, sweep
+from jvq_fast.trade.private import beside, complaint, mark_of, new_salt, replace_private, sweep
 from jvq_fast.trade.wire import parse_trade_server
 
 # It is renewed before it ends by so many seconds, or by a tenth of its life where that is less.
@@ -37,14 +37,15 @@ class Ticket:
 class TicketFile:
     """Keeps one ticket, whole or not at all. TicketError where others could read it, or it can't be written."""
 
-    def __init__(self, path: Path, account: Secret, mode: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, owner: Secret, mode: str, now: Callable[[], float] = time.time) -> None:
+        """`owner` is whatever a login depends on."""
         self._path = path
-        self._account = account
+        self._owner = owner
         self._mode = mode
         self._now = now
 
     def load(self) -> Ticket | None:
-        """The ticket of this account, while it is good; None where there is none."""
+        """The ticket of this owner, while it is good; None where there is none."""
         sweep(self._path)
         try:
             descriptor = os.open(self._path, os.O_RDONLY | _FLAGS)
@@ -65,13 +66,20 @@ class TicketFile:
         # What is not ours, or not whole, is as good as none: the next login replaces it.
         try:
             kept = json.loads(data)
-            if kept["mode"] != self._mode or kept["account"] != mark_of(self._account.reveal(), kept["salt"]):
+            if kept["mode"] != self._mode or kept["owner"] != mark_of(self._owner.reveal(), kept["salt"]):
                 return None
             server = parse_trade_server(kept["server"])
             ticket = Ticket(Secret(str(kept["ticket"])), server, float(kept["expires"]), float(kept["lifetime"]))
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
         return ticket if ticket.is_good(self._now()) else None
+
+    def check(self) -> None:
+        """TicketError where `save` would fail: before a login, which costs money."""
+        try:
+            replace_private(beside(self._path), b"", keep=False)
+        except OSError as error:
+            raise TicketError(f"the ticket file {self._path} can't be written: {error.strerror}") from None
 
     def save(self, ticket: Ticket) -> None:
         """Put a new one in place of the old one."""
@@ -86,7 +94,7 @@ class TicketFile:
         kept = {
             "mode": self._mode,
             "salt": salt,
-            "account": mark_of(self._account.reveal(), salt),
+            "owner": mark_of(self._owner.reveal(), salt),
             "server": f"{ticket.server.scheme}://{_host(ticket.server)}:{ticket.server.port}{ticket.server.path}",
             "ticket": ticket.secret.reveal(),
             "expires": ticket.expires,

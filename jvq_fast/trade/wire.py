@@ -212,6 +212,8 @@ def _run(attempt: _Attempt, url: str, query: Query, timeout: float, proxies: boo
     except BaseException as error:
         refused = isinstance(error, _RefusedError)
         cause = str(error) if refused else os_cause(error)
+        if attempt.may_have_left and cause == type(error).__name__:  # the system had nothing to say
+            cause = f"the connection ended without a whole reply ({cause})"
         is_late = isinstance(error, requests.Timeout)
         drop_frames(error)
         if is_late:

@@ -92,7 +92,9 @@ class Broker:
         self._shown: dict[str, Snapshot] = {}
         self._owners: dict[int, Account] = {}
         self._day = timeline.day(timeline.now())
-        self._numbers = random.Random(f"orders:{settings.seed}").randrange(1_000_000, 2_000_000)
+        # One that was started anew is another broker: whoever remembers orders of the one before must not meet theirs.
+        since = int(time.time()) % 86_400 * 1000
+        self._numbers = since + random.Random(f"orders:{settings.seed}").randrange(1_000_000, 2_000_000)
         self._now = 0
 
     # Accounts
