@@ -1,5 +1,5 @@
 # make demo       the simulator, the feed and a live table for 20 s
-# make test       the suite, with a seeded share of the long tests
+# make test       the suite, with a seeded share of the long tests, in three processes
 # make test-long  the suite, whole
 # make lint       ruff, cython-lint, mypy, stubtest, compiler warnings
 # make bench      microseconds per message beside the official client
@@ -21,7 +21,7 @@ demo: $(VENV)/installed
 	@$(BIN)/jvq-fast demo --seconds 20
 
 test: $(VENV)/ready
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/python tests/lanes.py $(ARGS)
 
 test-long: $(VENV)/ready
 	$(BIN)/pytest --long $(ARGS)
