@@ -22,6 +22,7 @@ import jvq_fast as jvq
 CODE = "113050"  # a convertible bond, which may be sold on the day on which it was bought
 EDGE = Decimal("0.030")  # CNY that a fill is worth beyond the last price
 PATIENCE = 5_000_000_000  # ns that an order may wait
+PAUSE = 1_000_000_000  # ns between two orders: what is refused once is refused again
 TOKEN, ACCOUNT, PASSWORD = "0" * 32, "100000000001", "any will do"
 
 
@@ -56,6 +57,8 @@ class Reversion:
             if self.order is not None and now > self.since + PATIENCE:
                 self.client.submit_cancel(self.order)
                 self.order = None
+            return
+        if now < self.since + PAUSE:
             return
         price = Decimal(str(prices[-1]))
         if self.held < self.volume and prices[-1] < prices.mean():
@@ -94,9 +97,11 @@ class Reversion:
 
 
 def main() -> None:
-    if not Path("/dev/stdin").is_fifo():
-        raise SystemExit("jvq-fast sim --json | python examples/reversion.py")
-    sim = json.loads(input())
+    try:
+        sim = json.loads(input()) if Path("/dev/stdin").is_fifo() else {}
+        sim["http"], sim["trade"], sim["trading_day"]
+    except (ValueError, KeyError, TypeError):
+        raise SystemExit("jvq-fast sim --json | python examples/reversion.py") from None
     feed = jvq.Feed(
         TOKEN, [f"lv1_{CODE}", f"lv2_{CODE}"], allocation=sim["http"], trading_day=sim["trading_day"], clock="always"
     )

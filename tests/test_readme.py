@@ -173,10 +173,11 @@ def test_the_two_commands_come_first(english):
 
 
 def test_options_named_in_tables_exist(english):
-    help_ = ""
-    parser = cli._parser()
-    for action in parser._subparsers._group_actions:
-        help_ += "".join(sub.format_help() for sub in action.choices.values())
+    parsers, help_ = [cli._parser()], ""
+    for parser in parsers:
+        help_ += parser.format_help()
+        actions = parser._subparsers._group_actions if parser._subparsers else ()
+        parsers += [sub for action in actions for sub in action.choices.values()]
     for option in set(re.findall(r"`(--[a-z0-9-]+)", english)):
         assert option in help_, option
 
