@@ -1,6 +1,7 @@
 """What is told of an order or a cancel, and who waits for whom."""
 
 import datetime as dt
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ import pytest
 
 import jvq_fast as jvq
 from jvq_fast.trade import wire
+from jvq_fast.trade.gate import Request
 from trade_script import (
     ACCOUNT,
     OPEN,
@@ -331,7 +333,127 @@ def settle(future: "Future[Any]", act: Callable[[], object]) -> None:
         future.set_exception(error)
 
 
+# --- what a human says ---
+
+
+def lost(client: jvq.TradeClient, broker: Broker, code: str = "600519") -> jvq.Intent:
+    broker.answers["buy"] = reset
+    with pytest.raises(jvq.OrderUnknown) as caught:
+        client.buy(code, "10", 100)
+    del broker.answers["buy"]
+    intent = caught.value.intent
+    assert isinstance(intent, jvq.Intent)
+    return intent
+
+
+def test_a_human_may_be_wrong_and_say_so(tmp_path: Path) -> None:
+    limits = WIDE.replace(max_daily_value="1500", max_open_orders=1)
+    with Broker() as broker:
+        with paper(broker, tmp_path, limits=limits, polling=SLOW) as client:
+            intent = lost(client, broker)
+            client.resolve(intent, "accepted", "4242")
+            assert (client.unknown, client.intents[0].order_id) == ((), "4242")
+            client.resolve(intent, "not sent")
+            assert (client.intents[0].outcome, client.intents[0].order_id) == (jvq.Outcome.NOT_SENT, "")
+            assert client.order("4242") is None
+            client._placing._check_frozen(Request(jvq.Side.BUY, "600519", Decimal(10), 100))
+            client.resolve(intent, "rejected")
+            client.resolve(intent, "accepted", "77")
+        with paper(broker, tmp_path, limits=limits, polling=SLOW) as client:
+            assert (client.intents[0].outcome, client.intents[0].order_id) == (jvq.Outcome.ACCEPTED, "77")
+            with pytest.raises(jvq.RiskError) as caught:
+                client.buy("000001", "10", 100)
+            assert caught.value.limit == "max_daily_value"
+            client.resolve(1, "not sent")
+            client.buy("000001", "10", 100)
+            with pytest.raises(ValueError, match="is not unknown: it is accepted as order 1334564"):
+                client.resolve(2, "rejected")
+
+
+def test_what_a_list_has_shown_is_no_matter_of_opinion(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        intent = lost(client, broker)
+        number = broker.add("buy", broker.calls("buy")[0])
+        client.resolve(intent, "accepted", number)
+        client.orders()
+        with pytest.raises(ValueError, match=f"as order {number}"):
+            client.resolve(intent, "rejected")
+
+
+def test_an_order_that_a_human_denied_and_a_list_shows_is_told(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        errors: list[str] = []
+        client.on_error(lambda error, where: errors.append(str(error)))
+        intent = lost(client, broker)
+        client.resolve(intent, "rejected")
+        number = broker.add("buy", broker.calls("buy")[0])
+        client.orders()
+        wait(lambda: any(f"is at the broker all the same as order {number}" in error for error in errors))
+        assert client.intents[0].outcome is jvq.Outcome.ACCEPTED
+
+
+def test_an_accepted_order_that_no_list_shows_is_told_once(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        errors: list[str] = []
+        client.on_error(lambda error, where: errors.append(str(error)))
+        client.resolve(lost(client, broker), "accepted", "4242")
+        for _ in range(9):
+            client.orders()
+        assert errors == []
+        for _ in range(9):
+            client.orders()
+        wait(lambda: len(errors) == 1)
+        assert "should be order 4242, and no list has it" in errors[0]
+
+
+def test_a_number_that_is_another_order_now_is_told(tmp_path: Path) -> None:
+    """As of a simulator that was started anew."""
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        errors: list[str] = []
+        fills: list[jvq.Fill] = []
+        client.on_error(lambda error, where: errors.append(str(error)))
+        client.on_fill(fills.append)
+        order = client.buy("600519", "10", 100)
+        broker.rows[0] |= {"deal_volume": "100", "status": "已成", "deal_price": "10"}
+        client.orders()
+        wait(lambda: len(fills) == 1)
+        broker.rows[0] |= {"code": "000001", "deal_volume": "0", "status": "已报"}
+        (shown,) = client.orders()
+        assert (shown.code, shown.deal_volume) == ("000001", 0)
+        wait(lambda: errors == [f"order {order.order_id}: the broker lists another one under this number now"])
+        assert len(fills) == 1
+
+
 # --- odds and ends ---
+
+
+def test_a_price_of_numpy_is_refused_with_what_to_pass(tmp_path: Path) -> None:
+    import numpy as np
+
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        with pytest.raises(TypeError, match=r"the float 3\.988: pass '3\.988' or Decimal\('3\.988'\)"):
+            client.buy("600519", np.float64(3.988), 100)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"pass Decimal\('0\.02'\)"):
+            WIDE.replace(price_band=np.float64(0.02))
+        with pytest.raises(TypeError, match="can't be pickled"):
+            pickle.dumps(client)
+
+
+def test_another_day_of_the_market_does_not_make_old_orders_new(tmp_path: Path) -> None:
+    """A second is one of the wall clock, whatever time it is at the exchange."""
+    limits = WIDE.replace(max_per_second=2, max_repeats=1, repeat_window=30.0)
+    with Broker() as broker:
+        broker.clock.now += dt.timedelta(days=2)  # type: ignore[attr-defined]
+        with paper(broker, tmp_path, limits=limits, polling=SLOW) as client:
+            client.buy("600519", "10", 100)
+            client.buy("600519", "10.01", 100)
+        broker.clock.now -= dt.timedelta(days=2)  # type: ignore[attr-defined]
+        with paper(broker, tmp_path, limits=limits, polling=SLOW) as client:
+            with pytest.raises(jvq.RiskError) as caught:
+                client.buy("600519", "10", 100)
+            assert caught.value.limit == "max_repeats"
+            threading.Event().wait(1.1)
+            client.buy("600519", "10.02", 100)
 
 
 def test_a_number_of_the_brokers_is_a_text(tmp_path: Path) -> None:
