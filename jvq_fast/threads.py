@@ -1,10 +1,23 @@
-"""Which thread is a feed's: whatever blocks there holds up all data."""
+"""Which thread is a feed's, since whatever blocks there holds up all data; and how others are started."""
 
 import contextlib
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _here = threading.local()
+_log = logging.getLogger("jvq_fast")
+
+
+def start(run: Callable[[], object], name: str) -> threading.Thread | None:
+    """A thread that does not keep the process alive; None, and a line in the log, where none can be had."""
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        _log.error("%s: %s", name, error)
+        return None
+    return thread
 
 
 @contextlib.contextmanager

@@ -136,10 +136,12 @@ def test_a_signal_throws_the_kill_switch_while_its_own_thread_redacts(sim: Simul
 
             thread = threading.Thread(target=bother, daemon=True)
             thread.start()
-            for _ in range(3):
-                client.orders()
-            ended.set()
-            thread.join(WAIT)
+            try:
+                for _ in range(3):
+                    client.orders()
+            finally:
+                ended.set()
+                thread.join(WAIT)
             assert "SIGUSR1" in client.killed
     finally:
         signal.signal(signal.SIGUSR1, before)

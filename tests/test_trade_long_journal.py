@@ -60,6 +60,15 @@ def day_of_trading(first: int, many: int, day: dt.datetime) -> list[dict[str, An
     return entries
 
 
+def old_and_week() -> list[dict[str, Any]]:
+    """A large day of long ago, and a small order on each of the last seven."""
+    week = [each for n in range(7) for each in day_of_trading(3000 + n, 1, OPEN - (6 - n) * DAY)]
+    return day_of_trading(1, 2500, OPEN - 30 * DAY) + week
+
+
+WEEK = list(range(3000, 3007))
+
+
 def make(broker: Broker, folder: Path, entries: list[dict[str, Any]], **settings: Any) -> jvq.TradeClient:
     """A client whose journal holds what is told, whatever a client would have written."""
     opened(broker, folder).close()
@@ -69,7 +78,7 @@ def make(broker: Broker, folder: Path, entries: list[dict[str, Any]], **settings
 
 
 def opened(broker: Broker, folder: Path, **settings: Any) -> jvq.TradeClient:
-    return paper(broker, folder, limits=WIDE, polling=SLOW, **settings)
+    return paper(broker, folder, limits=WIDE, polling=SLOW, budget=None, **settings)
 
 
 def archives(folder: Path) -> list[Path]:
@@ -91,8 +100,9 @@ def test_a_large_journal_is_begun_anew_with_what_is_of_use(tmp_path: Path) -> No
             assert archives(tmp_path) == [tmp_path / f"journal.until-{OPEN.date()}"]
             assert (tmp_path / "journal").stat().st_size < archives(tmp_path)[0].stat().st_size / 2
             numbers = [each.number for each in client.intents]
-            assert numbers[:4] == [61, 62, 63, 1000]
-            assert numbers[4:] == [*range(90_000, 90_040), *range(91_000, 91_040)]
+            last = [number for n in range(13, 8, -1) for number in range(1000 * n, 1000 * n + 60)]
+            assert sorted(numbers) == [61, 62, 63, 1000, *sorted(last), *range(90_000, 90_040), *range(91_000, 91_040)]
+            assert len(client.spending()) == 7
             assert [each.number for each in client.unknown] == [61, 62, 63]
             assert client.stats()["spent_buy"] == 40 * Decimal("0.20")
             assert client.stats()["spent_check_order"] == 40 * Decimal("0.02")
@@ -111,19 +121,48 @@ def test_a_large_journal_is_begun_anew_with_what_is_of_use(tmp_path: Path) -> No
 
 
 def test_numbers_are_never_given_twice(tmp_path: Path) -> None:
-    """Even where nothing but the number is left of an intent."""
+    """Even where nothing but the number is left of an intent, and after several new journals."""
+    low = [each for n in range(7) for each in day_of_trading(1 + n, 1, OPEN - (6 - n) * DAY)]
     with Broker() as broker:
-        entries = day_of_trading(1, 2500, OPEN - 30 * DAY)
-        entries += [{"what": "call", "day": str(OPEN.date()), "call": "check_order"}]
-        with make(broker, tmp_path, entries) as client:
+        with make(broker, tmp_path, day_of_trading(10, 2500, OPEN - 30 * DAY) + low) as client:
             assert len(archives(tmp_path)) == 1
-            assert client.intents == ()
-            assert client.buy("600519", "10", 100).intent == 2501
-        more = day_of_trading(2502, 4000, OPEN)
-        far = {"what": "call", "day": str((OPEN + 30 * DAY).date()), "call": "check_order"}
-        with make(broker, tmp_path, [*more, far]) as client:
-            assert len(archives(tmp_path)) == 2
-            assert client.buy("600519", "10", 100).intent == 6502
+            assert [each.number for each in client.intents] == [1, 2, 3, 4, 5, 6, 7]
+            spent = client.spending()[OPEN.date()]["check_order"]
+        for turn in (1, 2):
+            filler = [{"what": "call", "day": str(OPEN.date()), "call": "check_order"}] * 16_000
+            with make(broker, tmp_path, filler) as client:
+                assert len(archives(tmp_path)) == 1 + turn
+                assert client.spending()[OPEN.date()]["check_order"] == spent + turn * 16_000 * Decimal("0.02")
+        with opened(broker, tmp_path) as client:
+            assert client.buy("600519", "10", 100).intent == 2510
+
+
+def test_a_date_that_was_wrong_once_does_not_make_today_old(tmp_path: Path) -> None:
+    wrong = [
+        {"what": "call", "day": "2031-01-01", "call": "login"},
+        intent(9000, OPEN + 2000 * DAY),
+        outcome(9000, "rejected"),
+    ]
+    with Broker() as broker, make(broker, tmp_path, [*old_and_week(), *wrong]) as client:
+        assert len(archives(tmp_path)) == 1
+        assert [each.number for each in client.intents] == [*WEEK[1:], 9000]
+
+
+def test_what_fails_behind_a_new_journal_is_taken_back_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Broker() as broker, make(broker, tmp_path, old_and_week()) as client:
+        client.orders()
+        path = tmp_path / "journal"
+        whole, real = path.read_bytes(), os.write
+
+        def full(descriptor: int, data: Any) -> int:
+            real(descriptor, bytes(data)[:20])
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("jvq_fast.trade.journal.os.write", full)
+            with pytest.raises(jvq.JournalError):
+                client.buy("000001", "10", 100)
+        assert path.read_bytes() == whole
 
 
 def test_a_small_journal_or_one_of_this_week_goes_on(tmp_path: Path) -> None:
@@ -141,7 +180,7 @@ def test_another_process_keeps_its_lock_while_a_journal_is_begun_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that had opened the old file before it was renamed does not take it for the journal."""
-    entries = day_of_trading(1, 2500, OPEN - 30 * DAY) + day_of_trading(3000, 1, OPEN)
+    entries = old_and_week()
     with Broker() as broker:
         opened(broker, tmp_path).close()
         with (tmp_path / "journal").open("ab") as file:
@@ -158,21 +197,20 @@ def test_another_process_keeps_its_lock_while_a_journal_is_begun_anew(
 
         monkeypatch.setattr(journals, "try_lock", try_lock)
         with opened(broker, tmp_path) as client:
-            assert len(client.intents) == 1
+            assert [each.number for each in client.intents] == WEEK
             client.buy("000001", "10", 100)
             with pytest.raises(jvq.AccountInUseError):
                 opened(broker, tmp_path)
         assert len(archives(tmp_path)) == 1
-        assert [each for each in journal_lines.read(tmp_path / "journal") if each["what"] == "intent"][-1][
-            "number"
-        ] == 3001
+        last = [each["number"] for each in journal_lines.read(tmp_path / "journal") if each["what"] == "intent"][-1]
+        assert last == 3007
 
 
 @pytest.mark.parametrize("call", ["link", "fsync", "write"])
 def test_where_none_can_be_begun_the_old_one_goes_on(
     call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    entries = day_of_trading(1, 2500, OPEN - 30 * DAY) + day_of_trading(3000, 1, OPEN)
+    entries = old_and_week()
     with Broker() as broker:
         opened(broker, tmp_path).close()
         with (tmp_path / "journal").open("ab") as file:
@@ -186,14 +224,14 @@ def test_where_none_can_be_begun_the_old_one_goes_on(
             client = opened(broker, tmp_path)
         assert "no new one can be begun: No space left on device" in caplog.text
         with client:
-            assert len(client.intents) == 2501
+            assert len(client.intents) == 2507
             client.buy("000001", "10", 100)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["journal", "ticket"]
 
 
 @pytest.mark.parametrize("step", ["_write_all", "sync_folder", "replace"])
 def test_a_kill_while_one_is_begun_loses_nothing(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = day_of_trading(1, 2500, OPEN - 30 * DAY) + day_of_trading(3000, 1, OPEN)
+    entries = old_and_week()
 
     class Killed(BaseException):
         pass
@@ -218,9 +256,9 @@ def test_a_kill_while_one_is_begun_loses_nothing(step: str, tmp_path: Path, monk
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
         monkeypatch.setattr(private, "_IN_USE", -1.0)
         with opened(broker, tmp_path) as client:
-            assert [each.number for each in client.intents] == [3000]
+            assert [each.number for each in client.intents] == WEEK
         assert sorted(path.name for path in tmp_path.iterdir()) == ["journal", f"journal.until-{OPEN.date()}"]
-        assert sum(each["what"] == "intent" for each in journal_lines.read(archives(tmp_path)[0])) == 2501
+        assert sum(each["what"] == "intent" for each in journal_lines.read(archives(tmp_path)[0])) == 2507
 
 
 def calls_of(act: Callable[[], object]) -> int:

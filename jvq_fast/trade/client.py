@@ -1,11 +1,12 @@
 """The trade client: orders out, and what became of them back. An order is never sent twice and never lost from view."""
 
+import contextlib
 import datetime as dt
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
@@ -144,6 +145,7 @@ class TradeClient:
             own_token, own_account, own_password, access, tickets, self._count_call, self._check_budget
         )
         self._news = threading.Condition()
+        self._waiters = 0
         self._queries = Queries(self._session, self._ledger, self._events, self._clock, self._tell)
         self._tracker = Tracker(
             polling,
@@ -206,14 +208,15 @@ class TradeClient:
         return self._queries.poll()[1]
 
     def order(self, order: Order | Intent | str) -> Order | None:
-        """An order as it was last listed, by itself, its intent or the broker's number. From any thread."""
+        """An order as it was last listed, by itself, its intent or the broker's number. From any thread.
+
+        A number stands for the order of the latest day that has it. None for what this journal and no list knows.
+        """
         with self._ledger.lock:
             if isinstance(order, Intent):
-                return self._book.order(order.number)
+                return self._book.order(order.number) if self._book.has(order) else None
             if isinstance(order, Order):
-                if order.intent is not None:
-                    return self._book.order(order.intent) or order
-                order = order.order_id
+                return self._book.latest(order)
             return self._book.find(order)
 
     @property
@@ -298,8 +301,7 @@ class TradeClient:
         """
         self._check_blocking()
         deadline = time.monotonic() + timeout
-        self._tracker.wake()
-        with self._news:
+        with self._waiting():
             while True:
                 found = self._done(order)
                 if found is not None:
@@ -312,23 +314,34 @@ class TradeClient:
                     raise WaitTimeoutError(f"{_named(order)} is still {what} after {timeout:g} s")
                 self._news.wait(min(left, 1.0))
 
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Somebody wants lists, of another client's order perhaps."""
+        with self._news:
+            self._waiters += 1
+            try:
+                self._tracker.wake()
+                yield
+            finally:
+                self._waiters -= 1
+
     def _done(self, order: Order | Intent) -> Order | None:
         if isinstance(order, Order) and order.is_final:
             return order
-        number = order.number if isinstance(order, Intent) else order.intent
-        if number is None:
+        with self._ledger.lock:
             latest = self.order(order)
-        else:
-            with self._ledger.lock:
-                intent = self._book.intent(number)
-                latest = self._book.order(number)
-            if isinstance(order, Intent) and intent.outcome is Outcome.UNKNOWN:
-                return None
-            if intent.outcome is Outcome.REJECTED:
-                raise OrderRejected(f"{intent} was rejected: {intent.message}", intent, intent.code, intent.message)
-            if intent.outcome is Outcome.NOT_SENT:
-                raise OrderNotSent(f"{intent} was not sent", intent)
-        return latest if latest is not None and latest.is_final else None
+            if isinstance(order, Intent):
+                if not self._book.has(order):
+                    raise ValueError(f"this journal has no {order}")
+                intent: Intent | None = self._book.intent(order.number)
+            else:
+                intent = self._book.intent_of(order)
+        if intent is not None and intent.outcome is Outcome.REJECTED:
+            raise OrderRejected(f"{intent} was rejected: {intent.message}", intent, intent.code, intent.message)
+        if intent is not None and intent.outcome is Outcome.NOT_SENT:
+            raise OrderNotSent(f"{intent} was not sent", intent)
+        is_known = intent is None or intent.outcome is Outcome.ACCEPTED
+        return latest if is_known and latest is not None and latest.is_final else None
 
     def resolve(self, intent: Intent | int, outcome: Outcome | str, order_id: str = "") -> Intent:
         """A human's answer to what became of an unknown intent; it goes into the journal, and the freeze ends.
@@ -340,6 +353,7 @@ class TradeClient:
         if not isinstance(order_id, str):
             raise TypeError(f"a broker's number is a str, not {type(order_id).__name__}: pass {str(order_id)!r}")
         number = intent.number if isinstance(intent, Intent) else intent
+        order_id = order_id.strip()
         answer = Outcome(outcome)
         if answer is Outcome.UNKNOWN:
             raise ValueError("unknown is what it is already: say 'accepted', 'rejected' or 'not sent'")
@@ -372,6 +386,11 @@ class TradeClient:
             raise ValueError(f"there is no order {_named(order)}: orders() asks the broker for its list")
         if found.is_final:
             raise ValueError(f"order {found.order_id} is done: {found.status}")
+        with self._ledger.lock:
+            if self._book.is_over(found, self._clock().date()):
+                raise ValueError(
+                    f"order {found.order_id} is of a day that is over, and its number may be another's now"
+                )
         return self._placing.enter_cancel(found)
 
     def _submit(self, side: Side, code: str, price: Price, volume: int, name: str | None) -> "Future[Order]":
@@ -451,11 +470,13 @@ class TradeClient:
             return
         self._is_closed = True
         self._intake.close(timeout)
-        self._placing.close(timeout)
-        self._tracker.close(timeout)
-        self._events.close(timeout)
-        self._ledger.close()
-        self._tell()
+        try:
+            self._placing.close(timeout)
+            self._tracker.close(timeout)
+            self._events.close(timeout)
+        finally:
+            self._ledger.close()
+            self._tell()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -474,7 +495,7 @@ class TradeClient:
 
     def _has_working(self) -> bool:
         with self._ledger.lock:
-            return bool(self._book.working(self._clock().date()))
+            return bool(self._waiters or self._book.working(self._clock().date()))
 
     def _tell(self) -> None:
         with self._news:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jvq_fast.handlers import Failures, check
+from jvq_fast.threads import start
 
 _log = logging.getLogger("jvq_fast")
 NAMES = ("on_intent", "on_order", "on_fill", "on_error")
@@ -30,16 +31,15 @@ class Dispatcher:
             self._handlers[name] += (handler,)
 
     def tell(self, name: str, *arguments: Any) -> None:
-        """Have the handlers called. Errors that nobody handles are logged."""
+        """Have the handlers called; where no thread can be had, behind the next event. Else errors are logged."""
         if not self._handlers[name]:
             if name == "on_error":
                 _log.warning("trade, %s: %s", arguments[1], arguments[0])
             return
+        self._queue.put((name, arguments))
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="jvq_fast trade events", daemon=True)
-                self._thread.start()
-        self._queue.put((name, arguments))
+                self._thread = start(self._run, "jvq_fast trade events")
 
     def close(self, timeout: float) -> None:
         """Let what was told be heard, for so many seconds, and end the thread."""

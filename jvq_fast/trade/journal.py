@@ -78,7 +78,11 @@ class Journal:
             why = "it is a link" if error.errno == errno.ELOOP else error.strerror
             raise JournalError(f"the journal {path} can't be opened: {why}") from None
         try:
-            if not try_lock(self._descriptor):
+            try:
+                is_free = try_lock(self._descriptor)
+            except OSError as error:
+                raise JournalError(f"the journal {path} can't be locked: {error.strerror}") from None
+            if not is_free:
                 raise AccountInUseError(
                     f"the journal {path} is in use, by another process or another client of this one: one account is "
                     "traded by one client; end the other one"

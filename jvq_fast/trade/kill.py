@@ -27,21 +27,20 @@ class KillSwitch:
         self._lock = threading.RLock()
         self._throw = ""
         self._reason = ""
+        self._is_noted = False  # in the latch; what is not, no other process can re-arm
         self._is_throwing = False
 
     def why(self) -> str:
         """Why nothing may be ordered; "" where it may."""
         with self._lock:
-            found = self._look()
-            if found and found[0] != self._throw:
-                self._note("thrown", *found)
-            elif not found:
-                state, throw, reason = self._latched()
-                if state == "thrown":
-                    found = throw, reason
-                elif state == "rearmed" and throw == self._throw:
-                    self._throw = self._reason = ""
-            if found:
+            found, (state, throw, reason) = self._look(), self._latched()
+            if found is not None:
+                self._is_noted = found[0] == throw or self._note("thrown", *found)
+            elif state == "thrown":
+                found, self._is_noted = (throw, reason), True
+            elif state == "rearmed" and self._is_noted:
+                self._throw = self._reason = ""
+            if found is not None:
                 self._throw, self._reason = found
             return self._reason if self._throw else ""
 
@@ -66,16 +65,22 @@ class KillSwitch:
             return "", "", ""
         try:
             first, _, reason = self._latch.read_text(encoding="utf-8", errors="replace").partition("\n")
-        except OSError:
+        except FileNotFoundError:
             return "", "", ""
+        except OSError as error:
+            return "thrown", "unreadable", f"the latch {self._latch} can't be read: {error.strerror}"
         state, _, throw = first.partition(" ")
         return state, throw, redact(reason.strip()) or "killed"
 
-    def _note(self, state: str, throw: str, reason: str = "") -> None:
-        # What can't be written holds for this process all the same.
-        if self._latch is not None:
-            with contextlib.suppress(OSError):
-                replace_private(self._latch, f"{state} {throw}\n{reason}\n".encode())
+    def _note(self, state: str, throw: str, reason: str = "") -> bool:
+        """Whether it is on disk; what can't be written holds for this process all the same."""
+        if self._latch is None:
+            return False
+        try:
+            replace_private(self._latch, f"{state} {throw}\n{reason}\n".encode(errors="replace"))
+        except OSError:
+            return False
+        return True
 
     def throw(self, reason: str) -> None:
         """From now on nothing is ordered, by this process and, where there is a journal, by any other that uses it."""
@@ -94,10 +99,10 @@ class KillSwitch:
             return
         self._throw = found[0] if found else secrets.token_hex(8)
         self._reason = redact(reason)[:_LONGEST] or "killed"
-        self._note("thrown", self._throw, self._reason)
+        self._is_noted = self._note("thrown", self._throw, self._reason)
         if self.path is not None and not found:
             with contextlib.suppress(OSError):
-                replace_private(self.path, f"{self._throw}\n{self._reason}\n".encode())
+                replace_private(self.path, f"{self._throw}\n{self._reason}\n".encode(errors="replace"))
 
     def rearm(self) -> None:
         """Orders may go again. OSError where the files can't be changed; then it is as before."""
@@ -106,7 +111,7 @@ class KillSwitch:
                 found = self._look()
                 throw = found[0] if found else self._throw or self._latched()[1]
                 if throw:
-                    replace_private(self._latch, f"rearmed {throw}\n".encode())
+                    replace_private(self._latch, f"rearmed {throw}\n".encode(errors="replace"))
                 self.path.unlink(missing_ok=True)
             self._throw = self._reason = ""
 

@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _WHOLE = re.compile(r"[0-9]+(?:\.0+)?")
 _LONGEST_NUMBER = 30
 _SHOWN = 200
-_LONG_SECRET = 16
+_LONG_SECRET = 12
 
 
 class Side(StrEnum):

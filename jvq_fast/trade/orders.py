@@ -216,11 +216,7 @@ class Book:
         order = self._listed[key]
         if not _is_same(entry.intent, order):
             raise ValueError(f"order {order_id} is another one")
-        if (
-            self._listed.first_list(key) <= entry.listed_before
-            or key in entry.others
-            or self._is_before(order, entry.intent)
-        ):
+        if self._listed.first_list(key) <= entry.listed_before or key in entry.others:
             raise ValueError(f"order {order_id} was there before it was sent")
 
     def _is_taken(self, order_id: str, entry: _Entry) -> bool:
@@ -279,7 +275,7 @@ class Book:
         entry = self._entries[number]
         intent = entry.intent
         if intent.side is None:
-            return self.find(intent.order_id)
+            return self.find(intent.order_id, intent.at.date())
         return self._order(entry)
 
     def _order(self, entry: _Entry) -> Order | None:
@@ -294,15 +290,47 @@ class Book:
             deal_price=Decimal(0), deal_volume=0, at=None, intent=intent.number,
         )  # fmt: skip
 
-    def find(self, order_id: str) -> Order | None:
-        """The latest order with a broker's number."""
-        mine = self._numbered.get(order_id, ())
-        for entry in sorted(mine, key=lambda entry: entry.intent.number, reverse=True):
-            order = self._order(entry) if entry.intent.order_id == order_id else None
-            if order is not None:
-                return order
+    def find(self, order_id: str, day: dt.date | None = None) -> Order | None:
+        """The order with a broker's number, whosever it is: of a day, or of the latest, since they count anew each."""
+        mine = {id(each): each for each in self._numbered.get(order_id, ()) if each.intent.order_id == order_id}
+        found = [order for order in map(self._order, mine.values()) if order is not None]
         keys = [key for key in self._listed.numbered(order_id) if self._listed.get(key) is not None]
-        return self._listed[max(keys, key=day_of)] if keys else None
+        found += [self.listed(key) for key in keys]
+        if day is not None and self._window is not None:
+            found = [order for order in found if self._day_of(order) == day]
+        return max(found, key=lambda order: (self._day_of(order), order.intent or 0), default=None)
+
+    def latest(self, order: Order) -> Order:
+        """An order as it is now; itself where nothing newer is known of it."""
+        intent = self.intent_of(order)
+        mine = self._order(self._entries[intent.number]) if intent is not None else None
+        if mine is not None and mine.order_id == order.order_id:
+            return mine
+        return self.listed(order.key) if self._listed.get(order.key) is not None else order
+
+    def intent_of(self, order: Order) -> Intent | None:
+        """The intent that an order names; None where it is another journal's."""
+        entry = self._entries.get(order.intent) if order.intent is not None else None
+        return entry.intent if entry is not None and entry.intent.security == order.code else None
+
+    def has(self, intent: Intent | int) -> bool:
+        """Whether an intent is one of this book's, which another journal's may have the number of."""
+        number = intent.number if isinstance(intent, Intent) else intent
+        entry = self._entries.get(number)
+        return entry is not None and (isinstance(intent, int) or entry.intent.at == intent.at)
+
+    def listed(self, key: Key) -> Order:
+        """An order that was listed, with the intent that it is."""
+        return dataclasses.replace(self._listed[key], intent=self._listed.claimant(key))
+
+    def _day_of(self, order: Order) -> dt.date:
+        if order.at is not None:
+            return order.at.date()
+        return self._entries[order.intent].intent.at.date() if order.intent is not None else dt.date.min
+
+    def is_over(self, order: Order, day: dt.date) -> bool:
+        """Whether the day of an order has passed: nothing can happen to it, and its number may be another's."""
+        return self._window is not None and self._day_of(order) < day
 
     def working(self, day: dt.date) -> tuple[Order, ...]:
         """This client's orders of a day that may still be filled, or of which the next list has news to tell."""
@@ -502,7 +530,7 @@ class Book:
             news.settled.append(entry.intent)
 
     def _cancelled(self, entry: _Entry) -> Outcome | None:
-        order = self.find(entry.intent.order_id)
+        order = self.find(entry.intent.order_id, entry.intent.at.date())
         if order is None or order.at is None or order.status is Status.UNKNOWN_TEXT:
             return None  # some brokers have a word for what is being cancelled
         if order.status in (Status.CANCELLED, Status.PARTLY_CANCELLED):

@@ -78,7 +78,7 @@ class Placing:
         self._check_killed()
         ticket = self._ticket(_CALLS[request.side])
         self._check_frozen(request)
-        usable = self._queries.usable(request) if ticket is not None and request.side is Side.SELL else None
+        held = self._queries.held(request) if ticket is not None and request.side is Side.SELL else None
         with self._ledger.lock:
             self._check_killed()
             self._check_frozen(request)
@@ -86,8 +86,8 @@ class Placing:
             if ticket is not None:
                 # Once more: a login and the lists it took have been paid for since.
                 self._ledger.bill.check(now.date(), _CALLS[request.side])
-            if usable is not None:
-                usable = self._queries.usable_now(request.code)  # another sale may have come between
+            # Another sale may have come between.
+            usable = self._queries.usable(held, request.code) if held is not None else None
             return self._entered(self._ledger.enter(request, name, usable, now, time.monotonic()), ticket)
 
     def is_prepared(self, request: Request) -> bool:
@@ -96,7 +96,7 @@ class Placing:
             return True
         if not (self._queries.has_polled and self._session.has_ticket()):
             return False
-        return request.side is Side.BUY or self._queries.usable_now(request.code) >= request.volume
+        return request.side is Side.BUY or self._queries.has_room(request)
 
     def enter_cancel(self, order: Order) -> Entered:
         """The same for a cancel, which nothing holds back but the gate's limits of how many go."""

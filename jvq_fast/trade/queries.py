@@ -17,7 +17,7 @@ from jvq_fast.trade.session import Session, code_of
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class Held:
     """A list of positions, and what it may not know."""
 
     account: Account
@@ -40,7 +40,7 @@ class Queries:
         self._clock = clock
         self._changed = changed
         self._lock = threading.Lock()
-        self._held: _Held | None = None
+        self._held: Held | None = None
         self.has_polled = False
 
     def poll(self, *, by_itself: bool = False) -> tuple[bool, tuple[Order, ...]]:
@@ -60,7 +60,7 @@ class Queries:
             self.has_polled = True
         self._tell(news)
         with self._ledger.lock:
-            known = tuple(self._ledger.book.find(order.order_id) or order for order in listed)
+            known = tuple(self._ledger.book.listed(order.key) for order in listed)
         return bool(news.settled or news.orders), known
 
     def _tell(self, news: News) -> None:
@@ -80,30 +80,27 @@ class Queries:
         """Money and positions."""
         return self._ask_positions().account
 
-    def _ask_positions(self) -> _Held:
+    def _ask_positions(self) -> Held:
         with self._ledger.lock:
             number, open_sales = self._ledger.book.next_number, self._ledger.book.open_sales()
         account = _read_account(self._ask("check_hold"))
         if isinstance(account, TradeError):
             raise account
-        held = self._held = _Held(account, number, open_sales)
+        held = self._held = Held(account, number, open_sales)
         return held
 
-    def usable(self, request: Request) -> int:
-        """What may be sold of a code; asked for where what is known of it leaves no room."""
+    def held(self, request: Request) -> Held:
+        """What is held; asked for where what is known of it leaves no room for a sale."""
         held = self._held
-        if held is not None:
-            usable = self._usable(held, request.code)
-            if usable >= request.volume:
-                return usable
-        return self._usable(self._ask_positions(), request.code)
+        return held if held is not None and self.usable(held, request.code) >= request.volume else self._ask_positions()
 
-    def usable_now(self, code: str) -> int:
-        """What may be sold of a code as far as is known, without asking."""
+    def has_room(self, request: Request) -> bool:
+        """Whether `held` will ask the broker nothing."""
         held = self._held
-        return self._usable(held, code) if held is not None else 0
+        return held is not None and self.usable(held, request.code) >= request.volume
 
-    def _usable(self, held: _Held, code: str) -> int:
+    def usable(self, held: Held, code: str) -> int:
+        """What may be sold of a code now; what was bought since does not count."""
         usable = sum(each.usable for each in held.account.positions if each.code == code)
         with self._ledger.lock:
             sold = self._ledger.book.sold_since(code, held.next_number, held.open_sales)

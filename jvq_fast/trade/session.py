@@ -1,5 +1,6 @@
 """The trade server and the ticket: allocated, logged in to and renewed, one at a time; and the six calls."""
 
+import logging
 import math
 import threading
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jvq_fast.allocation import ServerAddress, allocate
-from jvq_fast.errors import AllocationError, LoginError, TradeError
+from jvq_fast.errors import AllocationError, LoginError, TicketError, TradeError
 from jvq_fast.redact import Secret
 from jvq_fast.trade import wire
 from jvq_fast.trade.model import message_of, shown
@@ -17,6 +18,7 @@ from jvq_fast.trade.ticket import Ticket, TicketFile
 from jvq_fast.trade.turns import Turns
 
 Mode = Literal["dry", "paper", "live"]
+_log = logging.getLogger("jvq_fast")
 _SHORT_LIFETIME = 900.0
 _LONGEST_LIFETIME = 7 * 86_400.0
 
@@ -80,7 +82,7 @@ class Session:
         `at_any_cost`: the budget does not stand against the login.
         """
         # While another thread logs in, this one waits for that login to end, which has its timeout and costs money.
-        with self._turns.take(), self._lock:
+        with self._turns.take():
             if self._file is not None and not self._is_loaded:
                 self._ticket = self._file.load()
                 if self._ticket is not None and not self._fits(self._ticket.server):
@@ -92,9 +94,12 @@ class Session:
                 self._refused = ()
                 if self._file is not None:
                     self._file.check()
-                ticket = self._ticket = self._log_in(at_any_cost)
-                if self._file is not None:
-                    self._file.save(ticket)
+                ticket = self._log_in(at_any_cost)
+                with self._lock:
+                    self._ticket = ticket
+                    if self._file is not None:
+                        self._file.save(ticket)
+                return ticket
             return self._ticket
 
     def has_ticket(self) -> bool:
@@ -167,7 +172,10 @@ class Session:
         signed: dict[str, str | Secret] = {"token": self._token, "ticket": ticket.secret, **(query or {})}
         outcome = self._get(ticket.server, f"/{name}", signed, self._access.timeout, may_send)
         if isinstance(outcome, wire.NotSent) and not outcome.was_refused and self._access.server is None:
-            self.drop(ticket)  # old servers go away
+            try:
+                self.drop(ticket)  # old servers go away
+            except TicketError as error:
+                _log.warning("%s", error)
         return outcome
 
     def _get(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from jvq_fast.errors import BudgetError, JvqError, LoginError, TradeError
 from jvq_fast.market_rules import Phase, is_trading_day, phase
+from jvq_fast.threads import start
 
 _SESSIONS = (Phase.OPENING_CALL, Phase.PAUSE, Phase.CONTINUOUS, Phase.CLOSING_CALL)
 _LONGEST_WAIT = 60.0
@@ -72,8 +73,7 @@ class Tracker:
                 min(self._due, time.monotonic() + self._delay) if self._thread else time.monotonic() + self._delay
             )
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="jvq_fast trade polls", daemon=True)
-                self._thread.start()
+                self._thread = start(self._run, "jvq_fast trade polls")
             self._condition.notify_all()
 
     def resume(self) -> None:

@@ -190,10 +190,16 @@ def get(
     )
     try:
         thread.start()
-        is_over = attempt.ended.wait(timeout)
     except RuntimeError as error:
+        if attempt.give_up():
+            raise
         return NotSent(str(error))
     except BaseException:  # Ctrl-C
+        attempt.give_up()
+        raise
+    try:
+        is_over = attempt.ended.wait(timeout)
+    except BaseException:  # whatever a signal handler raises
         attempt.give_up()
         raise
     if not is_over:
