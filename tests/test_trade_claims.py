@@ -171,6 +171,18 @@ def test_an_order_that_is_listed_twice_is_one(lives: Lives) -> None:
     assert lives.book.intent(number).order_id == "7"
 
 
+def test_a_refused_order_that_was_found_takes_no_second_one(lives: Lives) -> None:
+    number = lives.enter(0)
+    lives.ledger.refuse(number, "-1", "no", at(1))
+    for _ in range(3):
+        lives.read()
+    assert lives.book.intent(number).outcome is Outcome.REJECTED
+    lives.read(listed("7", 1))
+    lives.book._entries[number].by_likeness = False
+    news = lives.read(listed("7", 1), listed("8", 2))
+    assert (lives.book.intent(number).order_id, news.settled, news.orders) == ("7", [], [])
+
+
 def test_repeats_and_orders_a_second_are_counted_across_a_restart(tmp_path: Path) -> None:
     lives = Lives(tmp_path / "journal", LIMITS.replace(max_per_second=2))
     lives.enter(0)

@@ -110,6 +110,8 @@ def test_a_large_journal_is_begun_anew_with_what_is_of_use(tmp_path: Path) -> No
             assert found is not None
             assert (found.status, found.deal_volume) == (Status.FILLED, 100)
             assert client.buy("000001", "10", 100).intent == 91_040
+            with pytest.raises(jvq.AccountInUseError):
+                opened(broker, tmp_path)
         before = [each for each in journal_lines.read(tmp_path / "journal") if each["what"] != "call"]
         with opened(broker, tmp_path) as client:
             assert [each.number for each in client.intents] == [*numbers, 91_040]
