@@ -26,7 +26,7 @@ MET = (
     "cancels at the broker", "order ended accepted", "order ended rejected", "order ended not sent",
     "cancel ended accepted", "cancel ended rejected", "crash", "lost power", "crash in a call", "resolved",
     "second client refused", "gate: unknown", "gate: max_repeats", "gate: max_open_orders", "gate: max_daily_value",
-    "gate: max_per_second", "gate: kill switch", "journal begun anew",
+    "gate: max_per_second", "KilledError", "journal begun anew",
 )  # fmt: skip
 
 

@@ -210,11 +210,11 @@ class PaperLife:
         self._judge(self._last, self._last["accounts"][0])
 
     def _has_all_told(self) -> bool:
-        """Whether nothing was dealt while the client read its list."""
+        """Whether nothing was dealt while the client read its list, and nothing is missing from that any more."""
         before = self._described()["accounts"]
-        self.client.orders()
+        listed = {order.order_id for order in self.client.orders()}
         self._last = self._described()
-        return bool(self._last["accounts"] == before)
+        return bool(self._last["accounts"] == before and listed == {each["order_id"] for each in before[0]["orders"]})
 
     def _until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WAIT
