@@ -62,7 +62,8 @@ def parse_server(text: str) -> ServerAddress:
 
 def _address(text: str) -> str:
     """An address in a message: without its query and what stands before an @."""
-    return redact(re.sub(r"[^/]*@", f"{BLOT}@", text.partition("?")[0]))[:_SHOWN]
+    plain = re.sub(r"^((?:[^:/?#@]+://)?).*@", rf"\1{BLOT}@", text, flags=re.DOTALL)
+    return redact(plain.partition("?")[0])[:_SHOWN]
 
 
 def _read_server(text: str) -> ServerAddress | None:

@@ -37,18 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What a feed logs, the commands show or leave out in their own way.
     logging.getLogger("jvq_fast").addHandler(logging.NullHandler())
     options = _parser().parse_args(arguments)
+    status = 0
     try:
         status = _run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has gone
         output.forget()
-        return _FAILED
+        return status or _FAILED
     except OSError as error:
         if not output.is_of_output(error):
             raise
         output.forget()
         _complain(options.command, output.complaint(error))
-        return _FAILED
+        return status or _FAILED
     return status
 
 

@@ -19,6 +19,7 @@ from jvq_fast.cli.text import table
 from jvq_fast.errors import JvqError, NoMarketData, OrderRejected, OrderUnknown, TradeError, WaitTimeoutError
 from jvq_fast.feed import Feed
 from jvq_fast.redact import Secret
+from jvq_fast.sim import output
 from jvq_fast.trade.arguments import request
 from jvq_fast.trade.client import TradeClient
 from jvq_fast.trade.gate import Limits
@@ -205,22 +206,24 @@ def _order(options: argparse.Namespace, place: Callable[[TradeClient], Order]) -
     limits = _limits(options.limit)
     with _prices(options) as feed, _make(options, feed, limits) as client:
         try:
-            order = place(client)
-        except OrderUnknown as error:
-            order = _look_up(options, client, error)
+            try:
+                order = place(client)
+            except OrderUnknown as error:
+                _say(f"{error.intent} may be at the broker: don't order again; it is looked for")
+                order = _look_up(options, client, error)
         except KeyboardInterrupt:
             for intent in client.unknown:
                 _say(f"{intent} may be at the broker: don't order again; {_ASK}")
             raise
-        _print_order(options, order)
+        status = _print_order(options, order)
         if options.wait and client.mode != "dry":
             try:
                 order = client.wait(order, options.wait)
             except WaitTimeoutError as error:
                 _say(str(error))
                 return NOT_DONE
-            _print_order(options, order)
-    return 0
+            status = _print_order(options, order)
+    return status
 
 
 def _look_up(options: argparse.Namespace, client: TradeClient, error: OrderUnknown) -> Order:
@@ -236,7 +239,8 @@ def _look_up(options: argparse.Namespace, client: TradeClient, error: OrderUnkno
     if intent.outcome is Outcome.REJECTED:
         raise OrderRejected(f"{intent} was rejected: {intent.message}", intent, intent.code, intent.message)
     if options.json:
-        _print(options, dataclasses.asdict(intent), "")
+        with contextlib.suppress(OSError):  # what is unknown is more than an output that fails
+            print(json.dumps(dataclasses.asdict(intent), default=_plain, ensure_ascii=False), flush=True)
     raise error
 
 
@@ -244,10 +248,19 @@ def _say(text: str) -> None:
     print(f"jvq-fast trade: {fit_to_show(text)}", file=sys.stderr)
 
 
-def _print_order(options: argparse.Namespace, order: Order) -> None:
+def _print_order(options: argparse.Namespace, order: Order) -> int:
+    """The exit status: an order that is at the broker did not fail, whatever becomes of the output."""
     text = f"not sent, since neither --paper nor --live says so: {order.request}" if order.request else ""
-    _print(options, dataclasses.asdict(order), text or "\n".join(_order_lines([order])))
-    sys.stdout.flush()  # whatever comes next, it is at the broker
+    try:
+        _print(options, dataclasses.asdict(order), text or "\n".join(_order_lines([order])))
+        sys.stdout.flush()
+    except OSError as error:
+        if order.request or not (isinstance(error, BrokenPipeError) or output.is_of_output(error)):
+            raise
+        output.forget()
+        _say(f"order {order.order_id} was accepted, and the output can't be written")
+        return NOT_DONE
+    return 0
 
 
 @contextlib.contextmanager
@@ -297,19 +310,20 @@ def _resolve(options: argparse.Namespace) -> int:
             intent = client.resolve(options.intent, options.outcome.replace("-", " "), options.order_id)
         except ValueError as error:
             raise UsageError(str(error)) from None
-    if intent.outcome is Outcome.ACCEPTED and intent.side is not None and intent.order_id not in listed:
+    is_order = intent.outcome is Outcome.ACCEPTED and intent.side is not None
+    if is_order and listed is not None and intent.order_id not in listed:
         _say(f"the broker's list has no order {intent.order_id}: if that was a mistake, resolve {intent.number} again")
     _print(options, dataclasses.asdict(intent), f"{intent}: {intent.outcome}")
     return 0
 
 
-def _ask_once(client: TradeClient) -> set[str]:
-    """The numbers of the broker's list, which may tell what a human would have to."""
+def _ask_once(client: TradeClient) -> set[str] | None:
+    """The numbers of the broker's list, which may tell what a human would have to; None where it can't be had."""
     try:
         return {order.order_id for order in client.orders()}
     except JvqError as error:
         _say(f"the broker's list can't be had: {error}")
-        return set()
+        return None
 
 
 def _told(intent: Intent) -> str:
@@ -345,11 +359,12 @@ def _kill(options: argparse.Namespace) -> int:
 
 def _rearm(options: argparse.Namespace) -> int:
     switch = _switch(options)
+    was = switch.why()
     try:
         switch.rearm()
     except OSError as error:
         raise UsageError(f"can't re-arm {switch.path}: {error.strerror}") from None
-    _print(options, {"killed": switch.why()}, "orders go again")
+    _print(options, {"killed": switch.why()}, "orders go again" if was else "nothing was thrown: orders go")
     return 0
 
 

@@ -273,7 +273,7 @@ class TradeClient:
         Neither the kill switch nor what is unknown holds it back, only the gate's limits of how many go.
         """
         self._check_blocking()
-        return self._placing.send_cancel(self._enter_cancel(order))
+        return self._placing.place_cancel(self._cancellable(order))
 
     def submit_buy(self, code: str, price: Price, volume: int, *, name: str | None = None) -> "Future[Order]":
         """`buy` in the background: a future of the same order or error. From any thread, a feed's included; no wait.
@@ -290,7 +290,7 @@ class TradeClient:
     def submit_cancel(self, order: Order | Intent | str) -> "Future[Intent]":
         """`cancel` in the background, see `submit_buy`; it waits for no order that was submitted before."""
         self._check_open()
-        return self._intake.cancel(lambda: self._enter_cancel(order))
+        return self._intake.cancel(lambda: self._placing.enter_cancel(self._cancellable(order)))
 
     def wait(self, order: Order | Intent, timeout: float) -> Order:
         """Wait until an order is done, or an intent is known and its order done: as it is then.
@@ -373,25 +373,33 @@ class TradeClient:
 
     def _place(self, side: Side, code: str, price: Price, volume: int, name: str | None) -> Order:
         self._check_blocking()
-        return self._placing.send(self._enter(arguments.request(side, code, price, volume), name))
+        request = arguments.request(side, code, price, volume)
+        return self._placing.place(request, self._name(request, name))
+
+    def _name(self, request: Request, name: str | None) -> str:
+        return name if name is not None else self._market.name(request.code)
 
     def _enter(self, request: Request, name: str | None) -> Entered:
         self._check_open()
-        return self._placing.enter(request, name if name is not None else self._market.name(request.code))
+        return self._placing.enter(request, self._name(request, name))
 
-    def _enter_cancel(self, order: Order | Intent | str) -> Entered:
+    def _cancellable(self, order: Order | Intent | str) -> Order:
+        """ValueError for what can't be cancelled, or is not known to be what it was."""
         self._check_open()
-        found = self.order(order)
-        if found is None:
-            raise ValueError(f"there is no order {_named(order)}: orders() asks the broker for its list")
-        if found.is_final:
-            raise ValueError(f"order {found.order_id} is done: {found.status}")
         with self._ledger.lock:
+            found = self.order(order)
+            intent = self._book.intent_of(order) if isinstance(order, Order) else None
+            if found is None or (found.at is None and not self._book.is_mine(found)):
+                raise ValueError(f"there is no order {_named(order)}: orders() asks the broker for its list")
+            if intent is not None and intent.order_id != found.order_id:
+                raise ValueError(f"{intent} is not known to be order {found.order_id} any more")
+            if found.is_final:
+                raise ValueError(f"order {found.order_id} is done: {found.status}")
             if self._book.is_over(found, self._clock().date()):
                 raise ValueError(
                     f"order {found.order_id} is of a day that is over, and its number may be another's now"
                 )
-        return self._placing.enter_cancel(found)
+            return found
 
     def _submit(self, side: Side, code: str, price: Price, volume: int, name: str | None) -> "Future[Order]":
         self._check_open()
@@ -469,8 +477,8 @@ class TradeClient:
         if self._is_closed or self._process != os.getpid():
             return
         self._is_closed = True
-        self._intake.close(timeout)
         try:
+            self._intake.close(timeout)
             self._placing.close(timeout)
             self._tracker.close(timeout)
             self._events.close(timeout)

@@ -39,7 +39,10 @@ class Dispatcher:
         self._queue.put((name, arguments))
         with self._lock:
             if self._thread is None:
-                self._thread = start(self._run, "jvq_fast trade events")
+                start(self._run, "jvq_fast trade events", self._keep)
+
+    def _keep(self, thread: threading.Thread | None) -> None:
+        self._thread = thread
 
     def close(self, timeout: float) -> None:
         """Let what was told be heard, for so many seconds, and end the thread."""

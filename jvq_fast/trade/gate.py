@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from jvq_fast.errors import NoMarketData, RiskError
 from jvq_fast.market_rules import Lot, Phase, daily_limit, is_trading_day, limit_prices, lot, phase, tick
@@ -18,6 +18,8 @@ from jvq_fast.trade.model import Side, amount
 CEILING_PER_SECOND = 200
 CEILING_PER_DAY = 15_000
 _SESSIONS = frozenset({Phase.OPENING_CALL, Phase.CONTINUOUS, Phase.CLOSING_CALL})
+_CLOCK_RUNS_BACK = dt.timedelta(days=3)
+T = TypeVar("T")
 _MONEY = ("max_order_value", "max_daily_value")
 
 
@@ -136,9 +138,9 @@ class Gate:
         self._market = market
         self._second: deque[float] = deque()
         self._repeats: deque[tuple[float, dt.datetime, Request]] = deque()
-        self._day: dt.date | None = None
-        self._count = 0
-        self._value = Decimal(0)
+        # By day, since a clock may be wrong for a while; see `_of_day`.
+        self._counts: dict[dt.date, int] = {}
+        self._values: dict[dt.date, Decimal] = {}
 
     # --- judging ---
 
@@ -192,7 +194,7 @@ class Gate:
                 "max_order_value", limits.max_order_value, order.value,
                 f"{order.value:,} CNY, at most {limits.max_order_value:,}",
             )  # fmt: skip
-        spent = Decimal(0) if self._is_new_day(situation.now) else self._value
+        spent = sum(self._of_day(self._values, situation.now), Decimal(0))
         if limits.max_daily_value is not None and spent + order.value > limits.max_daily_value:
             self._refuse(
                 "max_daily_value", limits.max_daily_value, spent + order.value,
@@ -267,7 +269,7 @@ class Gate:
                 "max_per_second", limits.max_per_second, len(self._second) + 1,
                 f"{len(self._second)} orders and cancels went within a second, at most {limits.max_per_second}",
             )  # fmt: skip
-        count = 0 if self._is_new_day(now) else self._count
+        count = sum(self._of_day(self._counts, now))
         if count >= limits.max_per_day:
             self._refuse(
                 "max_per_day", limits.max_per_day, count + 1,
@@ -281,27 +283,28 @@ class Gate:
 
     def count(self, order: Request | None, now: dt.datetime, monotonic: float) -> None:
         """An order, or a cancel, was let through, by a process that is gone perhaps; the oldest come first."""
-        if self._is_new_day(now):
-            self._day, self._count, self._value = now.date(), 0, Decimal(0)
-        self._count += 1
+        day = now.date()
+        self._counts[day] = self._counts.get(day, 0) + 1
         while self._second and monotonic - self._second[0] >= 1.0:
             self._second.popleft()
         self._second.append(monotonic)
         if order is None:
             return
-        self._value += order.value
+        self._values[day] = self._values.get(day, Decimal(0)) + order.value
         while self._repeats and monotonic - self._repeats[0][0] >= self.limits.repeat_window:
             self._repeats.popleft()
         self._repeats.append((monotonic, now, order))
 
-    def _is_new_day(self, now: dt.datetime) -> bool:
-        # A clock that is the market's may run back over midnight, and the day's counts must not begin anew by that.
-        return self._day is None or now.date() > self._day
+    def _of_day(self, counted: Mapping[dt.date, T], now: dt.datetime) -> list[T]:
+        """What was counted on the day, and on the two behind it.
+
+        A clock that is the market's may run back over midnight, which must not begin the day's counts anew.
+        """
+        return [what for day, what in counted.items() if dt.timedelta(0) <= day - now.date() < _CLOCK_RUNS_BACK]
 
     def take_back(self, order: Request, now: dt.datetime) -> None:
         """It did not reach the broker: its value counts no more, and it may be repeated."""
-        if now.date() == self._day:
-            self._value -= order.value
+        self._values[now.date()] -= order.value
         for each in self._repeats:
             if each[1:] == (now, order):
                 self._repeats.remove(each)
@@ -309,5 +312,4 @@ class Gate:
 
     def bring_back(self, order: Request, now: dt.datetime) -> None:
         """It did reach the broker, in spite of what was thought: its value counts again."""
-        if now.date() == self._day:
-            self._value += order.value
+        self._values[now.date()] += order.value

@@ -48,8 +48,7 @@ class Intake:
         with self._lock:
             if self._is_closed:
                 raise TradeError("the client is closed")
-            self._thread = self._thread or start(self._run, "jvq_fast trade intake")
-            if self._thread is None:
+            if self._thread is None and start(self._run, "jvq_fast trade intake", self._keep) is None:
                 raise TradeError(_NO_THREAD)
             self._queue.put(begin)
         return future
@@ -79,6 +78,9 @@ class Intake:
         if not _start(future, lambda: self._placing.send_cancel(enter())):
             raise TradeError(_NO_THREAD)
         return future
+
+    def _keep(self, thread: threading.Thread | None) -> None:
+        self._thread = thread
 
     def _run(self) -> None:
         while (begin := self._queue.get()) is not None:

@@ -5,15 +5,28 @@ when the file just vanishes, and in the next process too: only `rearm`, in any p
 """
 
 import contextlib
+import re
 import secrets
 import signal
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from jvq_fast.redact import redact
 from jvq_fast.trade.private import replace_private
 
 _LONGEST = 500
+_OURS = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Latch:
+    """Whether it is thrown, how often it was so far, which throw that was, and why."""
+
+    is_thrown: bool
+    number: int
+    throw: str
+    reason: str
 
 
 class KillSwitch:
@@ -27,60 +40,70 @@ class KillSwitch:
         self._lock = threading.RLock()
         self._throw = ""
         self._reason = ""
-        self._is_noted = False  # in the latch; what is not, no other process can re-arm
+        self._number = 0  # of this throw: whatever re-arms that one or a later one ends it
+        self._is_noted = True  # in the latch; what is not, no other process can re-arm
         self._is_throwing = False
 
     def why(self) -> str:
         """Why nothing may be ordered; "" where it may."""
         with self._lock:
-            found, (state, throw, reason) = self._look(), self._latched()
-            if found is not None:
-                self._is_noted = found[0] == throw or self._note("thrown", *found)
-            elif state == "thrown":
-                found, self._is_noted = (throw, reason), True
-            elif state == "rearmed" and self._is_noted:
-                self._throw = self._reason = ""
+            found, latch = self._look(), self._latched()
             if found is not None:
                 self._throw, self._reason = found
+                if found[0] == latch.throw:
+                    self._number, self._is_noted = latch.number, True
+                else:
+                    self._note(*found, latch.number + 1)
+            elif latch.is_thrown:
+                self._throw, self._reason = latch.throw, latch.reason
+                self._number, self._is_noted = latch.number, True
+            elif self._throw and self._number <= latch.number and self._is_noted:
+                self._throw = self._reason = ""
+            elif self._throw and not self._is_noted:
+                self._note(self._throw, self._reason, latch.number + 1)  # the disk may be better now
             return self._reason if self._throw else ""
 
     def _look(self) -> tuple[str, str] | None:
         if self.path is None:
             return None
         try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
-            info = self.path.stat()
+            info = self.path.lstat()
+            # Any file will do: `touch` is a good way to throw it, and the same words again are another throw.
+            by_hand = f"by hand {info.st_ino} {info.st_mtime_ns}"
+            try:
+                text = self.path.read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                return by_hand, f"the kill file {self.path} can't be read: {error.strerror}"
         except FileNotFoundError:
             return None
         except OSError as error:
             return "unreadable", f"the kill file {self.path} can't be read: {error.strerror}"
         throw, _, reason = text.partition("\n")
-        # Any file will do: `touch` is a good way to throw it.
-        throw = redact(throw.strip())[:_LONGEST] or f"by hand {info.st_ino} {info.st_mtime_ns}"
+        throw = throw if _OURS.fullmatch(throw) else by_hand
         return throw, redact(reason.strip()[:_LONGEST]) or f"the kill file {self.path} is there"
 
-    def _latched(self) -> tuple[str, str, str]:
-        """What was noted last: thrown or rearmed, which throw, and why."""
+    def _latched(self) -> "_Latch":
+        """What was noted last."""
         if self._latch is None:
-            return "", "", ""
+            return _Latch(False, 0, "", "")
         try:
             first, _, reason = self._latch.read_text(encoding="utf-8", errors="replace").partition("\n")
+            state, number, throw = first.split(" ", 2)
+            return _Latch(state == "thrown", int(number), throw, redact(reason.strip()) or "killed")
         except FileNotFoundError:
-            return "", "", ""
+            return _Latch(False, 0, "", "")
         except OSError as error:
-            return "thrown", "unreadable", f"the latch {self._latch} can't be read: {error.strerror}"
-        state, _, throw = first.partition(" ")
-        return state, throw, redact(reason.strip()) or "killed"
+            return _Latch(True, self._number, "unreadable", f"the latch {self._latch} can't be read: {error.strerror}")
+        except ValueError:
+            return _Latch(True, self._number, "unreadable", f"the latch {self._latch} is damaged")
 
-    def _note(self, state: str, throw: str, reason: str = "") -> bool:
-        """Whether it is on disk; what can't be written holds for this process all the same."""
-        if self._latch is None:
-            return False
-        try:
-            replace_private(self._latch, f"{state} {throw}\n{reason}\n".encode(errors="replace"))
-        except OSError:
-            return False
-        return True
+    def _note(self, throw: str, reason: str, number: int) -> None:
+        # What can't be written holds for this process all the same.
+        self._number, self._is_noted = number, False
+        if self._latch is not None:
+            with contextlib.suppress(OSError):
+                replace_private(self._latch, f"thrown {number} {throw}\n{reason}\n".encode(errors="replace"))
+                self._is_noted = True
 
     def throw(self, reason: str) -> None:
         """From now on nothing is ordered, by this process and, where there is a journal, by any other that uses it."""
@@ -99,7 +122,7 @@ class KillSwitch:
             return
         self._throw = found[0] if found else secrets.token_hex(8)
         self._reason = redact(reason)[:_LONGEST] or "killed"
-        self._is_noted = self._note("thrown", self._throw, self._reason)
+        self._note(self._throw, self._reason, self._latched().number + 1)
         if self.path is not None and not found:
             with contextlib.suppress(OSError):
                 replace_private(self.path, f"{self._throw}\n{self._reason}\n".encode(errors="replace"))
@@ -108,11 +131,16 @@ class KillSwitch:
         """Orders may go again. OSError where the files can't be changed; then it is as before."""
         with self._lock:
             if self.path is not None and self._latch is not None:
-                found = self._look()
-                throw = found[0] if found else self._throw or self._latched()[1]
+                found, latch = self._look(), self._latched()
+                throw = found[0] if found else self._throw or latch.throw
                 if throw:
-                    replace_private(self._latch, f"rearmed {throw}\n".encode(errors="replace"))
-                self.path.unlink(missing_ok=True)
+                    number = max(latch.number, self._number)
+                    replace_private(self._latch, f"rearmed {number} {throw}\n".encode(errors="replace"))
+                try:
+                    self.path.unlink(missing_ok=True)
+                except OSError:
+                    self._note(*(found or (throw, self._reason)), number)
+                    raise
             self._throw = self._reason = ""
 
     def on_signal(self, number: int) -> None:

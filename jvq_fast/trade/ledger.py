@@ -161,10 +161,10 @@ class Ledger:
             raise
         return intent
 
-    def abandon(self, number: int, outcome: Outcome, cause: str = "") -> None:
+    def abandon(self, number: int, outcome: Outcome, cause: str = "", thread: int | None = None) -> None:
         """Whoever sent it, or was to, gave up in mid-way: it is not left between two stages."""
         with self.lock:
-            if not self.book.is_under_way(number):
+            if not self.book.is_under_way(number, thread):
                 return
             if outcome is Outcome.NOT_SENT:
                 self.settle(number, outcome)
@@ -223,10 +223,10 @@ class Ledger:
             else:
                 self._gate.take_back(request, intent.at)
 
-    def read(self, listed: Iterable[Order], asked: frozenset[int]) -> News:
+    def read(self, listed: Iterable[Order], asked: frozenset[int], today: dt.date | None = None) -> News:
         """Take the broker's list of orders in."""
         with self.lock:
-            news = self.book.read(listed, asked)
+            news = self.book.read(listed, asked, today)
             for intent in news.reopened:
                 self._note_outcome(intent, at=intent.at)
             for intent in news.settled:

@@ -60,6 +60,10 @@ class Listed:
         """It is an intent's."""
         self._claims[key] = intent
 
+    def give_up(self, key: Key) -> None:
+        """It is nobody's, after all."""
+        self._claims.pop(key, None)
+
     def claimant(self, key: Key) -> int | None:
         """The number of the intent whose it is; None for nobody's."""
         return self._claims.get(key)

@@ -8,6 +8,7 @@ more than one could be it, a human has to look.
 import bisect
 import dataclasses
 import datetime as dt
+import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -48,6 +49,7 @@ class _Entry:
     others: frozenset[Key] = frozenset()  # that looked like it, and were listed before it was sent
     by_likeness: bool = False  # its order was told by what it looks like, and not by its number
     by_human: bool = False  # its outcome is what a human said, who may say otherwise
+    thread: int = field(default_factory=threading.get_ident)  # that entered it
 
 
 @dataclass(slots=True)
@@ -97,10 +99,10 @@ class Book:
         """No other intent gets this number, whatever becomes of this one."""
         self._next = max(self._next, number + 1)
 
-    def is_under_way(self, number: int) -> bool:
-        """Whether an intent was entered, and nothing is known of it yet."""
+    def is_under_way(self, number: int, thread: int | None = None) -> bool:
+        """Whether an intent was entered, by a certain thread perhaps, and nothing is known of it yet."""
         entry = self._entries.get(number)
-        return entry is not None and entry.stage is Stage.UNDER_WAY
+        return entry is not None and entry.stage is Stage.UNDER_WAY and thread in (None, entry.thread)
 
     def look_alikes(self, intent: Intent) -> frozenset[Key]:
         """The orders listed so far that an intent that is sent now could be taken for."""
@@ -162,7 +164,7 @@ class Book:
         entry = self._entries[number]
         order_id = "" if entry.intent.side is not None else entry.intent.order_id
         entry.intent = dataclasses.replace(entry.intent, outcome=Outcome.UNKNOWN, order_id=order_id, cause=cause)
-        entry.stage, entry.ended, entry.lists_without = Stage.LOST, at, 0
+        entry.stage, entry.ended, entry.lists_without, entry.flagged = Stage.LOST, at, 0, False
         self._file(entry)
         return entry.intent
 
@@ -194,6 +196,7 @@ class Book:
             intent = dataclasses.replace(intent, code=code, message=message)
         entry.intent, entry.stage = dataclasses.replace(intent, outcome=outcome, cause=""), Stage.DONE
         entry.by_likeness, entry.by_human, entry.lists_without = by_likeness, by_human, 0
+        entry.flagged = entry.flagged and not by_human
         if entry.key is None and intent.side is not None and outcome is Outcome.ACCEPTED:
             key = self._listed_as(entry)
             if key is not None:
@@ -319,14 +322,25 @@ class Book:
         entry = self._entries.get(number)
         return entry is not None and (isinstance(intent, int) or entry.intent.at == intent.at)
 
+    def known(self, listed: Order) -> Order:
+        """What is known of an order that was listed; itself where its number was another one's."""
+        order = self.listed(listed.key)
+        return order if order.code == listed.code else listed
+
     def listed(self, key: Key) -> Order:
         """An order that was listed, with the intent that it is."""
         return dataclasses.replace(self._listed[key], intent=self._listed.claimant(key))
 
+    def is_mine(self, order: Order) -> bool:
+        """Whether an order is one of this book's intents by its number too."""
+        intent = self.intent_of(order)
+        return intent is not None and intent.order_id == order.order_id
+
     def _day_of(self, order: Order) -> dt.date:
         if order.at is not None:
             return order.at.date()
-        return self._entries[order.intent].intent.at.date() if order.intent is not None else dt.date.min
+        intent = self.intent_of(order)
+        return intent.at.date() if intent is not None else dt.date.min
 
     def is_over(self, order: Order, day: dt.date) -> bool:
         """Whether the day of an order has passed: nothing can happen to it, and its number may be another's."""
@@ -377,8 +391,8 @@ class Book:
         """For `read`: the intents that a list asked for now has to know."""
         return frozenset(entry.intent.number for entry in self._unknown())
 
-    def read(self, listed: Iterable[Order], asked: frozenset[int]) -> News:
-        """Take a list of orders in that was asked for when `asked` was so."""
+    def read(self, listed: Iterable[Order], asked: frozenset[int], today: dt.date | None = None) -> News:
+        """Take a list of orders in that was asked for when `asked` was so. Lists of `today` have today's orders."""
         listed = list({order.key: order for order in listed}.values())
         news = News()
         self.lists += 1
@@ -397,7 +411,8 @@ class Book:
             self._judge(self._entries[number], news)
         for entry in self._unlisted.values():
             entry.lists_without += 1
-            if entry.lists_without >= _LISTS_TO_SHOW:
+            is_old = today is not None and self._window is not None and entry.intent.at.date() < today
+            if entry.lists_without >= _LISTS_TO_SHOW and not is_old:
                 self._flag(entry, f"should be order {entry.intent.order_id}, and no list has it: look", news)
         return news
 
@@ -488,7 +503,14 @@ class Book:
         order = dataclasses.replace(order, intent=number)
         if before is not None and (before.code != order.code or {before.side, order.side} == set(Side)):
             news.remarks.append((None, f"order {order.order_id}: the broker lists another one under this number now"))
-            self._listed.put(order)
+            if number is not None and before.is_final:
+                return  # of what is done, that is what is known
+            self._listed.put(dataclasses.replace(order, intent=None))
+            if number is not None:
+                entry = self._entries[number]
+                entry.key = None
+                self._listed.give_up(order.key)
+                news.reopened.append(self.lose(number, "its number is another order's now", entry.intent.at))
             return
         if before is not None and order.deal_volume < before.deal_volume:
             news.remarks.append((None, f"order {order.order_id}: the broker lists less of it as filled than before"))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeVar
 
 from jvq_fast.errors import (
     JvqError,
@@ -26,6 +27,7 @@ from jvq_fast.trade.session import Session, code_of
 from jvq_fast.trade.ticket import Ticket
 from jvq_fast.trade.turns import Turns
 
+T = TypeVar("T")
 _CALLS = {Side.BUY: "buy", Side.SELL: "sale"}
 
 
@@ -68,8 +70,31 @@ class Placing:
         self._trusted = trusted
         self._first = Turns(JvqError)
         self._in_flight = threading.Condition()
+        self._mine = threading.local()  # of a call in its own thread: which intent, and whether it went
         self._numbers: set[int] = set()  # of what was entered and has no outcome yet
         self._is_closed = False
+
+    def place(self, request: Request, name: str) -> Order:
+        """`enter` and `send`, with no gap in which Ctrl-C could leave an intent between two stages."""
+        return self._way(lambda: self.send(self.enter(request, name)))
+
+    def place_cancel(self, order: Order) -> Intent:
+        """`enter_cancel` and `send_cancel`, see `place`."""
+        return self._way(lambda: self.send_cancel(self.enter_cancel(order)))
+
+    def _way(self, go: Callable[[], T]) -> T:
+        mine = self._mine
+        mine.number, mine.was_dispatched = None, False
+        try:
+            return go()
+        except BaseException as error:
+            if mine.number is not None:
+                outcome = Outcome.UNKNOWN if mine.was_dispatched else Outcome.NOT_SENT
+                # Where the gate refused it, the number may be another thread's by now.
+                self._ledger.abandon(
+                    mine.number, outcome, f"interrupted by {type(error).__name__}", threading.get_ident()
+                )
+            raise
 
     # --- before a byte leaves ---
 
@@ -88,6 +113,7 @@ class Placing:
                 self._ledger.bill.check(now.date(), _CALLS[request.side])
             # Another sale may have come between.
             usable = self._queries.usable(held, request.code) if held is not None else None
+            self._mine.number = self._ledger.book.next_number
             return self._entered(self._ledger.enter(request, name, usable, now, time.monotonic()), ticket)
 
     def is_prepared(self, request: Request) -> bool:
@@ -101,7 +127,9 @@ class Placing:
     def enter_cancel(self, order: Order) -> Entered:
         """The same for a cancel, which nothing holds back but the gate's limits of how many go."""
         ticket = self._session.ticket(at_any_cost=True) if self._session is not None else None
-        return self._entered(self._ledger.enter_cancel(order, self._clock(), time.monotonic()), ticket)
+        with self._ledger.lock:
+            self._mine.number = self._ledger.book.next_number
+            return self._entered(self._ledger.enter_cancel(order, self._clock(), time.monotonic()), ticket)
 
     def _entered(self, intent: Intent, ticket: Ticket | None) -> Entered:
         with self._in_flight:
@@ -162,9 +190,12 @@ class Placing:
             self._wake()
             raise
         finally:
-            with self._in_flight:
-                self._numbers.discard(entered.intent.number)
-                self._in_flight.notify_all()
+            self._is_over(entered.intent.number)
+
+    def _is_over(self, number: int) -> None:
+        with self._in_flight:
+            self._numbers.discard(number)
+            self._in_flight.notify_all()
 
     def close(self, timeout: float) -> None:
         """Nothing is sent any more; what was sent has so many seconds for its reply."""
@@ -186,8 +217,9 @@ class Placing:
         query = {
             "code": intent.security, "name": intent.name, "price": f"{intent.price:f}", "volume": str(intent.volume)
         }  # fmt: skip
-        if ticket is None:
+        if self._session is None:
             return self._send_in_dry_mode(intent, query)
+        assert ticket is not None
         outcome = self._dispatch(ticket, _CALLS[intent.side], query, self._may_send)
         if isinstance(outcome, wire.NotSent):
             settled = self._ledger.settle(intent.number, Outcome.NOT_SENT)
@@ -242,8 +274,9 @@ class Placing:
 
     def _send_cancel(self, entered: Entered) -> Intent:
         intent, ticket = entered.intent, entered.ticket
-        if ticket is None:
+        if self._session is None:
             return self._ledger.settle(intent.number, Outcome.NOT_SENT)
+        assert ticket is not None
         outcome = self._dispatch(ticket, "cancel", {"order_id": intent.order_id}, self._may_cancel)
         if isinstance(outcome, wire.NotSent):
             settled = self._ledger.settle(intent.number, Outcome.NOT_SENT)
@@ -270,6 +303,7 @@ class Placing:
         may_send: Callable[[], str],
     ) -> wire.Outcome:
         assert self._session is not None
+        self._mine.was_dispatched = True
         return self._session.call(ticket, call, query, may_send=may_send)
 
     def _lost(self, intent: Intent, cause: str) -> OrderUnknown:

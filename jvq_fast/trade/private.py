@@ -51,7 +51,8 @@ def default_paths(account: Secret, mode: str) -> tuple[Path, Path]:
 
 def _salt(folder: Path) -> str:
     path = folder / "salt"
-    if not path.exists() and any(folder.glob("*.journal")):
+    # In this order: another process may make both between the two looks.
+    if any(folder.glob("*.journal")) and not path.exists():
         raise JournalError(
             f"{path} is missing, and without it nobody can tell whose the journals in {folder} are: put it back, or "
             "move them away once nothing in them is unknown"

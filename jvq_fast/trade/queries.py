@@ -56,11 +56,11 @@ class Queries:
                 # A list in which something can't be read can't show that an order is not in it.
                 asked = frozenset()
                 self._events.tell("on_error", failure, "poll")
-            news = self._ledger.read(listed, asked)
+            news = self._ledger.read(listed, asked, self._clock().date())
             self.has_polled = True
         self._tell(news)
         with self._ledger.lock:
-            known = tuple(self._ledger.book.listed(order.key) for order in listed)
+            known = tuple(map(self._ledger.book.known, listed))
         return bool(news.settled or news.orders), known
 
     def _tell(self, news: News) -> None:

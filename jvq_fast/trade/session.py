@@ -84,23 +84,24 @@ class Session:
         # While another thread logs in, this one waits for that login to end, which has its timeout and costs money.
         with self._turns.take():
             if self._file is not None and not self._is_loaded:
-                self._ticket = self._file.load()
-                if self._ticket is not None and not self._fits(self._ticket.server):
-                    self._ticket = None
+                kept = self._file.load()
+                if kept is not None and self._fits(kept.server):
+                    self._ticket = kept
             self._is_loaded = True
-            if self._ticket is None or not self._ticket.is_good(time.time()):
+            current = self._ticket  # another thread may drop it at any moment
+            if current is None or not current.is_good(time.time()):
                 if self._refused and not by_hand:
                     raise LoginError(*self._refused)
-                self._refused = ()
                 if self._file is not None:
                     self._file.check()
                 ticket = self._log_in(at_any_cost)
+                self._refused = ()
                 with self._lock:
                     self._ticket = ticket
                     if self._file is not None:
                         self._file.save(ticket)
                 return ticket
-            return self._ticket
+            return current
 
     def has_ticket(self) -> bool:
         """Whether `ticket` would return one at once."""

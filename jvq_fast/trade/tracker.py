@@ -73,8 +73,11 @@ class Tracker:
                 min(self._due, time.monotonic() + self._delay) if self._thread else time.monotonic() + self._delay
             )
             if self._thread is None:
-                self._thread = start(self._run, "jvq_fast trade polls")
+                start(self._run, "jvq_fast trade polls", self._keep)
             self._condition.notify_all()
+
+    def _keep(self, thread: threading.Thread | None) -> None:
+        self._thread = thread
 
     def resume(self) -> None:
         """The account is let in again: what was halted goes on."""
