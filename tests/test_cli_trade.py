@@ -1,7 +1,9 @@
 """``jvq-fast trade`` against the simulator: what each action prints, and how it ends."""
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,7 +33,9 @@ def trade(sim: Simulator, tmp_path: Path) -> Trade:
         "JVQ_FAST_PASSWORD": PASSWORD,
     }
 
-    def run(*arguments: str, allocation: bool = True, **more: str) -> "subprocess.CompletedProcess[str]":
+    def run(
+        *arguments: str, allocation: bool = True, stdout: int = subprocess.PIPE, **more: str
+    ) -> "subprocess.CompletedProcess[str]":
         if allocation:
             arguments = (*arguments, "--allocation", sim.http)
         if arguments[0] in ("buy", "sell"):
@@ -39,7 +43,8 @@ def trade(sim: Simulator, tmp_path: Path) -> Trade:
         return subprocess.run(
             [sys.executable, "-m", "jvq_fast", "trade", *arguments],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=60,
             env=environment | more,
@@ -158,6 +163,42 @@ def test_an_order_that_is_unknown_or_not_done_has_an_exit_status_of_its_own(trad
     assert good(trade("resolve", "--paper")) == "nothing is unknown\n"
     assert trade("cancel", "4242", "--paper").returncode == 1
     good(trade("cancel", resting["order_id"], "--paper"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_an_order_that_is_at_the_broker_did_not_fail_where_the_output_does(
+    trade: Trade, sim: Simulator, tmp_path: Path
+) -> None:
+    price = last_price(trade)
+    low = f"{float(price) * 0.985:.2f}"
+    for output in ("full", "gone"):
+        with full_output(output) as stdout:
+            done = trade("buy", "000001", "100", "--price", low, "--paper", stdout=stdout)
+        assert done.returncode == 4, done.stderr
+        number = re.search(r"order (\d+) was accepted", done.stderr)
+        assert number is not None
+        good(trade("cancel", number[1], "--paper"))
+        sim.fault("trade_reply_lost", call="buy", when="before", count=1)
+        with full_output(output) as stdout:
+            done = trade("buy", "000001", "200", "--price", low, "--paper", "--json", stdout=stdout)
+        assert done.returncode == 3, done.stderr
+        assert "don't order again" in done.stderr
+        unknown = json.loads(good(trade("resolve", "--paper", "--json")))
+        good(trade("resolve", str(unknown[0]["number"]), "not-sent", "--paper"))
+
+
+@contextlib.contextmanager
+def full_output(kind: str) -> Iterator[int]:
+    """A full disk, or a reader that has gone."""
+    if kind == "full":
+        descriptor = os.open("/dev/full", os.O_WRONLY)
+    else:
+        other, descriptor = os.pipe()
+        os.close(other)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def test_paper_asks_the_vendor_for_nothing(trade: Trade) -> None:

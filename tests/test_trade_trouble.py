@@ -9,17 +9,21 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 import journal_lines
 import jvq_fast as jvq
-from jvq_fast.allocation import ServerAddress
+from jvq_fast import threads
+from jvq_fast.allocation import ServerAddress, parse_server, service_url
+from jvq_fast.trade.gate import Gate, Request, Situation
 from jvq_fast.trade.kill import KillSwitch
+from jvq_fast.trade.ticket import Ticket
 from jvq_fast.trade.tracker import Tracker
 from jvq_fast.trade.turns import Turns
-from trade_script import ACCOUNT, OPEN, WAIT, WIDE, Broker, Clock, few_rounds, hang, paper, reset, say, wait
+from trade_script import ACCOUNT, OPEN, WAIT, WIDE, Broker, Clock, Market, few_rounds, hang, paper, reset, say, wait
 from ws_script import TOKEN, Peer
 
 __all__ = ["few_rounds"]
@@ -647,3 +651,269 @@ def test_after_the_end_of_a_session_ten_more_lists_are_asked_for_and_no_more() -
     asked.now += dt.timedelta(hours=18)
     wait(lambda: asked.polls > begun)
     asked.tracker.close(WAIT)
+
+
+# --- in the midst of things ---
+
+
+def test_a_ticket_that_is_dropped_while_it_is_looked_at_is_still_no_dry_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        standing = client.buy("600519", "10", 100)
+        real = Ticket.is_good
+
+        def is_good(ticket: Ticket, now: float) -> bool:
+            good = real(ticket, now)
+            client._session.drop(ticket)  # as another thread would
+            return good
+
+        monkeypatch.setattr(Ticket, "is_good", is_good)
+        assert client.buy("000001", "10", 100).status is jvq.Status.ACCEPTED
+        assert client.cancel(standing).outcome is jvq.Outcome.ACCEPTED
+        with pytest.raises(jvq.RiskError) as caught:
+            client.sell("600519", "10", 5000)
+        assert caught.value.limit == "usable"
+        assert (len(broker.calls("buy")), len(broker.calls("cancel"))) == (2, 1)
+
+
+@pytest.mark.parametrize("act", ["buy", "cancel"])
+def test_ctrl_c_between_the_journal_and_the_wire_means_not_sent(
+    act: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE.replace(max_open_orders=2), polling=SLOW) as client:
+        order = client.buy("600519", "10", 100)
+        with monkeypatch.context() as patched:
+            patched.setattr(client._placing, "send" if act == "buy" else "send_cancel", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                client.buy("000001", "10", 100) if act == "buy" else client.cancel(order)
+        assert client.intents[-1].outcome is jvq.Outcome.NOT_SENT
+        assert client._placing._numbers == set()
+        client.buy("000001", "10", 100)
+        begun = time.monotonic()
+        client.close()
+        assert time.monotonic() - begun < WAIT / 4
+    assert len(broker.calls("buy")) == 2
+
+
+def test_what_the_gate_refuses_abandons_nobody_elses_number(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE.replace(max_order_volume=100), polling=SLOW) as client:
+        client.orders()
+        release = threading.Event()
+
+        def before(call: str, query: dict[str, str]) -> None:
+            assert call != "buy" or release.wait(WAIT)
+
+        broker.before = before
+        future = client.submit_buy("600519", "10", 100)
+        wait(lambda: len(broker.calls("buy")) == 1)
+        for _ in range(3):
+            with pytest.raises(jvq.RiskError):
+                client.buy("000001", "10", 200)
+        release.set()
+        assert future.result(WAIT).intent == 1
+        assert [each.outcome for each in client.intents] == [jvq.Outcome.ACCEPTED]
+
+
+def test_a_close_that_is_interrupted_gives_the_journal_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Broker() as broker:
+        client = paper(broker, tmp_path, limits=WIDE, polling=SLOW)
+        client.orders()
+        monkeypatch.setattr(client._intake, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.close()
+        paper(broker, tmp_path).close()
+
+
+def test_a_refused_login_stays_one_whatever_comes_after_it(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        broker.answers["login"] = say(code="-1", message="wrong password")
+        with pytest.raises(jvq.LoginError, match="wrong password"):
+            client.orders()
+        broker.answers["login"] = reset
+        with pytest.raises(jvq.LoginError, match="reset"):
+            client.login()
+        with pytest.raises(jvq.LoginError, match="wrong password"):
+            client.orders()
+        assert len(broker.calls("login")) == 2
+        del broker.answers["login"]
+        client.login()
+        client.orders()
+
+
+def test_a_thread_that_has_begun_is_kept_whatever_a_signal_handler_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[threading.Thread | None] = []
+    done = threading.Event()
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        real(thread)
+        raise RuntimeError("of a handler")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="of a handler"):
+        threads.start(done.set, "any", kept.append)
+    assert done.wait(WAIT)
+    assert len(kept) == 1
+    assert kept[0] is not None
+
+
+# --- whose order it is ---
+
+
+def test_an_order_that_is_another_one_now_is_given_up(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        fills: list[jvq.Fill] = []
+        client.on_fill(fills.append)
+        order = client.buy("600519", "10", 100)
+        client.orders()
+        broker.rows[0] |= {"code": "000001", "order_volume": "300"}
+        client.orders()
+        assert [each.number for each in client.unknown] == [1]
+        broker.rows[0] |= {"status": "已成", "deal_volume": "300", "deal_price": "10"}
+        (listed,) = client.orders()
+        assert (listed.code, listed.intent) == ("000001", None)
+        with pytest.raises(ValueError, match="is not known to be order"):
+            client.cancel(order)
+        time.sleep(0.1)
+        assert fills == []
+        assert broker.calls("cancel") == []
+
+
+def test_a_warning_comes_also_after_an_earlier_one(tmp_path: Path) -> None:
+    with Broker() as broker, paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+        errors: list[str] = []
+        client.on_error(lambda error, where: errors.append(str(error)))
+        broker.answers["buy"] = reset
+        with pytest.raises(jvq.OrderUnknown) as caught:
+            client.buy("600519", "10", 100)
+        for _ in range(4):
+            client.orders()
+        wait(lambda: len(errors) == 1)
+        client.resolve(caught.value.intent, "accepted", "999999")
+        for _ in range(11):
+            client.orders()
+        wait(lambda: len(errors) == 2)
+        assert "should be order 999999" in errors[1]
+
+
+def test_orders_of_yesterday_that_nobody_listed_raise_no_alarm(
+    days: tuple[Broker, jvq.TradeClient], clock: Clock
+) -> None:
+    broker, client = days
+    errors: list[str] = []
+    client.on_error(lambda error, where: errors.append(str(error)))
+    client.buy("600519", "10", 100)
+    tomorrow(broker, clock)
+    for _ in range(12):
+        client.orders()
+    time.sleep(0.1)
+    assert errors == []
+
+
+def test_an_order_of_another_client_is_asked_for_first(tmp_path: Path) -> None:
+    with Broker() as broker:
+        with paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+            order = client.buy("600519", "10", 100)
+        (tmp_path / "journal").unlink()
+        with paper(broker, tmp_path, limits=WIDE, polling=SLOW) as client:
+            for stranger in (order, dataclasses.replace(order, intent=None)):
+                with pytest.raises(ValueError, match=r"orders\(\) asks the broker"):
+                    client.cancel(stranger)
+            client.orders()
+            client.cancel(order.order_id)
+
+
+def test_a_day_that_was_wrong_once_is_no_day_of_the_others() -> None:
+    gate = Gate(WIDE.replace(max_per_day=2, max_daily_value=Decimal(2500)), Market())
+    order = Request(jvq.Side.BUY, "600519", Decimal(10), 100)
+    for far in (OPEN + dt.timedelta(days=1500), OPEN, OPEN):
+        gate.count(order, far, 0.0)
+    with pytest.raises(jvq.RiskError) as caught:
+        gate.check_rate(OPEN, 100.0)
+    assert caught.value.limit == "max_per_day"
+    gate.check_rate(OPEN + dt.timedelta(days=1), 100.0)
+    gate.check(order, Situation(OPEN + dt.timedelta(days=1), 0, None), 100.0)
+
+
+# --- the switch, once more ---
+
+
+def test_the_same_words_again_are_another_throw(tmp_path: Path) -> None:
+    switch, path = KillSwitch(tmp_path / "journal"), tmp_path / "journal.kill"
+    for _ in range(3):
+        path.write_text("stop\n")
+        assert switch.why()
+        path.unlink()
+        assert switch.why()
+        assert KillSwitch(tmp_path / "journal").why()
+        KillSwitch(tmp_path / "journal").rearm()
+        assert switch.why() == ""
+        time.sleep(0.02)
+
+
+def test_a_signal_in_the_midst_of_a_look_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = KillSwitch(tmp_path / "journal")
+    switch.throw("before")
+    KillSwitch(tmp_path / "journal").rearm()
+    real, come = switch._latched, [True]
+
+    def latched() -> object:
+        seen = real()
+        if come:
+            come.clear()
+            switch.throw("a signal")
+        return seen
+
+    monkeypatch.setattr(switch, "_latched", latched)
+    assert switch.why() == "a signal"
+
+
+def test_a_re_arming_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = KillSwitch(tmp_path / "journal")
+    switch.throw("stop")
+    real = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", unlink)
+        with pytest.raises(OSError, match="not permitted"):
+            switch.rearm()
+    real(tmp_path / "journal.kill")
+    assert switch.why()
+    assert KillSwitch(tmp_path / "journal").why()
+
+
+def test_what_could_not_be_written_is_written_once_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trading, by_hand = KillSwitch(tmp_path / "journal"), KillSwitch(tmp_path / "journal")
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jvq_fast.trade.kill.replace_private", full)
+        trading.throw("the disk is full")
+        assert trading.why() == "the disk is full"
+    assert trading.why() == "the disk is full"
+    assert by_hand.why() == "the disk is full"
+    by_hand.rearm()
+    assert trading.why() == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://me:hunter2@1.2.3.4:80", "http://me:hunter2/x@1.2.3.4:80", "me:hunter2?x@host", "http://a@b:hunter2@c"],
+)
+def test_no_part_of_a_password_in_an_address_is_shown(text: str) -> None:
+    for read in (service_url, parse_server):
+        with pytest.raises(ValueError, match=r"\*\*\*@") as caught:
+            read(text)
+        assert "hunter2" not in str(caught.value)

@@ -389,10 +389,10 @@ class TradeClient:
         with self._ledger.lock:
             found = self.order(order)
             intent = self._book.intent_of(order) if isinstance(order, Order) else None
-            if found is None or (found.at is None and not self._book.is_mine(found)):
-                raise ValueError(f"there is no order {_named(order)}: orders() asks the broker for its list")
-            if intent is not None and intent.order_id != found.order_id:
+            if found is not None and intent is not None and intent.order_id != found.order_id:
                 raise ValueError(f"{intent} is not known to be order {found.order_id} any more")
+            if found is None or (found.at is None and not self._book.is_mine(found)):
+                raise ValueError(f"there is no {_named(order)}: orders() asks the broker for its list")
             if found.is_final:
                 raise ValueError(f"order {found.order_id} is done: {found.status}")
             if self._book.is_over(found, self._clock().date()):
@@ -529,4 +529,4 @@ class TradeClient:
 def _named(order: Order | Intent | str) -> str:
     if isinstance(order, Order):
         return f"order {order.order_id or order.intent}"
-    return shown(order)
+    return str(order) if isinstance(order, Intent) else f"order {shown(order)}"

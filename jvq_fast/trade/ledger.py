@@ -161,15 +161,16 @@ class Ledger:
             raise
         return intent
 
-    def abandon(self, number: int, outcome: Outcome, cause: str = "", thread: int | None = None) -> None:
-        """Whoever sent it, or was to, gave up in mid-way: it is not left between two stages."""
+    def abandon(self, number: int, outcome: Outcome, cause: str = "", thread: int | None = None) -> bool:
+        """Whoever sent it, or was to, gave up in mid-way: it is not left between two stages. Whether it would be."""
         with self.lock:
             if not self.book.is_under_way(number, thread):
-                return
+                return False
             if outcome is Outcome.NOT_SENT:
                 self.settle(number, outcome)
             else:
                 self.lose(number, cause, self.book.intent(number).at)
+            return True
 
     def _check_trouble(self) -> None:
         if self.trouble:

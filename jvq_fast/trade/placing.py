@@ -91,9 +91,9 @@ class Placing:
             if mine.number is not None:
                 outcome = Outcome.UNKNOWN if mine.was_dispatched else Outcome.NOT_SENT
                 # Where the gate refused it, the number may be another thread's by now.
-                self._ledger.abandon(
-                    mine.number, outcome, f"interrupted by {type(error).__name__}", threading.get_ident()
-                )
+                cause = f"interrupted by {type(error).__name__}"
+                if self._ledger.abandon(mine.number, outcome, cause, threading.get_ident()):
+                    self._is_over(mine.number)
             raise
 
     # --- before a byte leaves ---
