@@ -43,8 +43,6 @@ $(BIN)/python:
 $(VENV)/tools: pyproject.toml | $(BIN)/python
 	@command -v $(firstword $(CC)) >/dev/null || \
 	  { echo "no C compiler. Debian, Ubuntu: apt-get install gcc   Fedora: dnf install gcc" >&2; exit 1; }
-	@echo '#include <zlib.h>' | $(CC) -E - >/dev/null 2>&1 || \
-	  { echo "zlib's headers are missing. Debian, Ubuntu: apt-get install zlib1g-dev   Fedora: dnf install zlib-devel" >&2; exit 1; }
 	@echo "installing what compiles jvq_fast"
 	@$(call listed,['build-system']['requires']) >$@.txt
 	@$(BIN)/python -m pip install -qq --upgrade pip -r $@.txt

@@ -99,12 +99,11 @@ DEPENDS = [
 ]
 
 
-def extension(name: str, *sources: str, libraries: tuple[str, ...] = ()) -> Extension:
+def extension(name: str, *sources: str) -> Extension:
     return Extension(
         f"jvq_fast.{name}",
         [*(f"src/{source}" for source in sources), *TELLER],
         include_dirs=["jvq_fast/include"],
-        libraries=list(libraries),
         depends=DEPENDS,
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=COMPILE,
@@ -115,7 +114,7 @@ def extension(name: str, *sources: str, libraries: tuple[str, ...] = ()) -> Exte
 EXTENSIONS = [
     extension("meter", "meter.pyx"),
     extension("ring", "ring.pyx"),
-    extension("decoder", "decoder.pyx", "rows.c", "decimal.c", "inflate.c", libraries=("z",)),
+    extension("decoder", "decoder.pyx", "rows.c", "decimal.c", "inflate.c"),
     extension("listener", "listener.pyx"),
 ]
 

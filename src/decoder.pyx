@@ -26,9 +26,7 @@ cdef extern from "inflate.h" nogil:
         JVQ_INFLATE_ROOM
         JVQ_INFLATE_CORRUPT
         JVQ_INFLATE_TRUNCATED
-        JVQ_INFLATE_MEMORY
-    jvq_inflater *jvq_inflater_new()
-    void jvq_inflater_free(jvq_inflater *inflater)
+    void jvq_inflater_init(jvq_inflater *inflater)
     int jvq_inflate(jvq_inflater *inflater, const uint8_t *data, size_t size, uint8_t *out, size_t room,
                     size_t *written, size_t *consumed)
 
@@ -227,9 +225,10 @@ cdef class Decoder:
         self.slots = <int *>malloc((self.slot_mask + 1) * sizeof(int))
         self.text = <uint8_t *>malloc(self.text_room)
         self.faults = <Fault *>calloc(FAULTS_KEPT, sizeof(Fault))
-        self.inflater = jvq_inflater_new()
+        self.inflater = <jvq_inflater *>malloc(sizeof(jvq_inflater))
         if not (self.codes and self.slots and self.text and self.faults and self.inflater):
             raise MemoryError()
+        jvq_inflater_init(self.inflater)
         memset(self.slots, 0xFF, (self.slot_mask + 1) * sizeof(int))
         memset(self.text, 0, self.text_room)
 
@@ -244,7 +243,7 @@ cdef class Decoder:
         free(self.text)
         free(self.faults)
         free(self.segments)
-        jvq_inflater_free(self.inflater)
+        free(self.inflater)
 
     # --- what the user calls ---
 
@@ -585,16 +584,13 @@ cdef class Decoder:
                 break
             larger = <uint8_t *>malloc(min(4 * self.text_room, longest))
             if larger == NULL:
-                status = JVQ_INFLATE_MEMORY
-                break
+                with gil:
+                    raise MemoryError("no memory to inflate a message")
             free(self.text)
             self.text = larger
             self.text_room = min(4 * self.text_room, longest)
         if status == JVQ_INFLATED and written[0] > self.max_inflated:
             status = JVQ_INFLATE_ROOM
-        if status == JVQ_INFLATE_MEMORY:
-            with gil:
-                raise MemoryError("no memory to inflate a message")
         if status != JVQ_INFLATED:
             self.count.bad_messages[status] += 1
         elif consumed < size:

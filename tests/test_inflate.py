@@ -1,0 +1,275 @@
+"""`inflate` by itself, in a process where a byte too far is fatal, beside the interpreter's zlib: the same verdict on
+every stream, legal or not, the same output, and the same place where the stream ends."""
+
+import itertools
+import os
+import random
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+import builds
+import deflate_bits
+
+pytestmark = [pytest.mark.release_only, pytest.mark.skipif(os.name != "posix", reason="guard pages are POSIX's")]
+
+INFLATED, ROOM, CORRUPT, TRUNCATED = range(4)
+Case = tuple[int, bytes]  # room, message
+Verdict = tuple[int, int, bytes]  # status, consumed where it is inflated, output where it is not corrupt
+BATCH = 4000
+CHECKED = ("-O1", "-g", *builds.SANITIZE)
+
+
+@pytest.fixture(scope="module", params=["guarded", "guarded, with sanitizers"])
+def inflate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Verdict]]:
+    program = tmp_path_factory.mktemp("inflate") / "inflate"
+    flags = ("-O3",) if request.param == "guarded" else CHECKED
+    sources = [builds.ROOT / "tests" / "inflate_guarded.c", builds.ROOT / "src" / "inflate.c"]
+    include = f"-I{builds.ROOT / 'jvq_fast' / 'include'}"
+    done = subprocess.run(
+        [os.environ.get("CC", "cc"), *flags, include, *map(str, sources), "-o", str(program)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    if done.returncode and flags is CHECKED:
+        pytest.skip(f"this compiler has no sanitizers: {done.stderr[-200:]}")
+    assert done.returncode == 0, done.stderr
+
+    def run(cases: Iterable[Case]) -> list[Verdict]:
+        sent = b"".join(struct.pack("=II", room, len(data)) + data for room, data in cases)
+        ran = subprocess.run([str(program)], input=sent, capture_output=True, timeout=600, check=False)
+        assert ran.returncode == 0, (ran.returncode, ran.stderr[-4000:].decode(errors="replace"))
+        verdicts, at = [], 0
+        while at < len(ran.stdout):
+            status, consumed, written = struct.unpack_from("=III", ran.stdout, at)
+            at += 12 + written
+            verdicts.append(settled(status, consumed, ran.stdout[at - written : at]))
+        return verdicts
+
+    return run
+
+
+def settled(status: int, consumed: int, output: bytes) -> Verdict:
+    return status, consumed if status == INFLATED else 0, output if status != CORRUPT else b""
+
+
+def of_zlib(case: Case) -> Verdict:
+    room, data = case  # where there is no room at all, this zlib takes it for no limit
+    machine = zlib.decompressobj(-15)
+    try:
+        output = machine.decompress(data, room)
+    except zlib.error:
+        return settled(CORRUPT, 0, b"")
+    if machine.eof:
+        return settled(INFLATED, len(data) - len(machine.unused_data), output)
+    return settled(ROOM if len(output) == room else TRUNCATED, 0, output)
+
+
+def agree(inflate: Callable[..., list[Verdict]], cases: Iterable[Case]) -> dict[int, int]:
+    """The same of all; how many ended in which way."""
+    counts = dict.fromkeys(range(4), 0)
+    source = iter(cases)
+    while batch := list(itertools.islice(source, BATCH)):
+        ours = inflate(batch)
+        assert len(ours) == len(batch)
+        for case, verdict in zip(batch, ours, strict=True):
+            wanted = of_zlib(case)
+            counts[wanted[0]] += 1
+            assert verdict == wanted, (case[0], case[1].hex(), verdict, wanted)
+    return counts
+
+
+# --- what there is to inflate ---
+
+
+def texts(rng: random.Random) -> Iterator[bytes]:
+    trades = ",".join(
+        f"09:30:0{rng.randrange(10)}.{rng.randrange(1000)},{rng.randrange(10**6)},1688.{n}" for n in range(900)
+    )
+    yield from (b"", b"x", b"abc" * 100, bytes(300), rng.randbytes(200), rng.randbytes(40_000), bytes(70_000))
+    for size in (20, 70, 300, 2_000, 20_000):
+        yield trades[:size].encode()
+        yield bytes(rng.choice(b"0123456789.,|") for _ in range(size))
+    yield b"".join(rng.randbytes(3) * rng.randrange(1, 90) for _ in range(400))
+
+
+def by_zlib(rng: random.Random) -> Iterator[bytes]:
+    strategies = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED)
+    flushes = (zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_PARTIAL_FLUSH, zlib.Z_BLOCK)
+    for text in texts(rng):
+        for level, strategy in itertools.product(range(10), strategies):
+            machine = zlib.compressobj(level, zlib.DEFLATED, -rng.randrange(9, 16), rng.randrange(1, 10), strategy)
+            if rng.random() < 0.4:
+                half = len(text) // 2
+                yield (
+                    machine.compress(text[:half])
+                    + machine.flush(rng.choice(flushes))
+                    + machine.compress(text[half:])
+                    + machine.flush()
+                )
+            else:
+                yield machine.compress(text) + machine.flush()
+
+
+def by_others(rng: random.Random) -> Iterator[bytes]:
+    import deflate
+    import zopfli.zlib
+    from isal import igzip_lib
+
+    for text in texts(rng):
+        for level in (1, 6, 9, 12):
+            yield bytes(deflate.deflate_compress(text, level))
+        for level in (0, 1, 2, 3):
+            yield igzip_lib.compress(text, level, flag=igzip_lib.COMP_DEFLATE)
+        if len(text) < 5_000:
+            yield zopfli.zlib.compress(text)[2:-4]  # without zlib's own head and checksum
+
+
+def damaged(rng: random.Random, data: bytes) -> bytes:
+    kind = rng.randrange(4)
+    if kind == 0:
+        return data[: rng.randrange(len(data) + 1)]
+    changed = bytearray(data or b"\0")
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        # Where the tables are, half of the time.
+        at = rng.randrange(min(len(changed), 60)) if rng.random() < 0.5 else rng.randrange(len(changed))
+        changed[at] = changed[at] ^ 1 << rng.randrange(8) if kind == 1 else rng.randrange(256)
+    return bytes(changed)
+
+
+def roomy(data: bytes) -> Case:
+    return 1 << 17, data
+
+
+# --- the tests ---
+
+
+@pytest.mark.parametrize("source", [by_zlib, by_others])
+def test_what_compressors_write(source: Callable[..., Iterator[bytes]], inflate: Callable[..., list[Verdict]]) -> None:
+    streams = list(source(random.Random(1)))
+    counts = agree(inflate, map(roomy, streams))
+    assert counts == {INFLATED: len(streams), ROOM: 0, CORRUPT: 0, TRUNCATED: 0}
+    agree(inflate, ((1 << 17, each + b"behind it") for each in streams))
+    exact = [(max(len(zlib.decompress(each, -15)), 1), each) for each in streams]
+    assert agree(inflate, exact)[INFLATED] == len(streams)
+    short = [(room - 1, each) for room, each in exact if room > 1]
+    assert agree(inflate, short)[ROOM] == len(short)
+
+
+def test_any_code_lengths(inflate: Callable[..., list[Verdict]], long: bool) -> None:
+    """Codes as skewed as can be, links of every depth, single codes, blocks without distances."""
+    streams = [deflate_bits.stream(seed) for seed in range(20_000 if long else 1_500)]
+    counts = agree(inflate, map(roomy, streams))
+    assert counts[INFLATED] > len(streams) / 4
+    assert counts[CORRUPT] > len(streams) / 20
+    rng = random.Random(2)
+    counts = agree(inflate, (roomy(damaged(rng, each)) for each in streams if len(each) < 3_000 for _ in range(3)))
+    assert min(counts[status] for status in (INFLATED, CORRUPT, TRUNCATED)) > 20
+
+
+def test_damage_anywhere(inflate: Callable[..., list[Verdict]], long: bool) -> None:
+    rng = random.Random(3)
+    streams = [each for each in by_zlib(rng) if len(each) < 3_000]
+    cases = (
+        (rng.choice([1 << 17, rng.randrange(1, 400)]), damaged(rng, rng.choice(streams)))
+        for _ in range(400_000 if long else 20_000)
+    )
+    counts = agree(inflate, cases)
+    assert min(counts.values()) > 200
+
+
+def test_truncation_at_every_byte_and_every_room(inflate: Callable[..., list[Verdict]]) -> None:
+    rng = random.Random(4)
+    streams = [each for each in by_zlib(rng) if 4 < len(each) < 120]
+    for each in rng.sample(streams, 40) + [deflate_bits.stream(seed) for seed in (3, 5)]:
+        if len(each) > 400:
+            continue
+        agree(inflate, (roomy(each[:n]) for n in range(len(each))))
+        agree(inflate, ((room, each) for room in range(1, 400)))
+
+
+def test_every_input_of_up_to_two_bytes_and_a_share_of_three(inflate: Callable[..., list[Verdict]], long: bool) -> None:
+    short = (bytes(each) for n in range(3) for each in itertools.product(range(256), repeat=n))
+    agree(inflate, map(roomy_enough, short))
+    rng = random.Random(5)
+    three = (n.to_bytes(3, "little") for n in (range(1 << 24) if long else rng.sample(range(1 << 24), 40_000)))
+    agree(inflate, map(roomy_enough, three))
+
+
+def roomy_enough(data: bytes) -> Case:
+    return 300, data
+
+
+def test_random_bytes(inflate: Callable[..., list[Verdict]], long: bool) -> None:
+    rng = random.Random(6)
+    cases = (
+        (rng.choice([2000, 60, 1]), first(rng) + rng.randbytes(rng.randrange(80)))
+        for _ in range(300_000 if long else 20_000)
+    )
+    agree(inflate, cases)
+
+
+def first(rng: random.Random) -> bytes:
+    """Dynamic blocks mostly: random ones hardly ever come past their lengths."""
+    return bytes([rng.choice([5, 5, 4, 3, rng.randrange(256)]) | rng.randrange(256) & 0xF8])
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"", TRUNCATED), (b"\x07", CORRUPT), (b"\x03\x00", INFLATED), (b"\x03", TRUNCATED),
+        (b"\x01\x00\x00\xff\xff", INFLATED), (b"\x01\x00\x00\xff\xfe", CORRUPT), (b"\x01\x05\x00\xfa\xff", TRUNCATED),
+        (b"\x4b\x04\x12", CORRUPT),  # a distance beyond the beginning
+    ],
+)  # fmt: skip
+def test_a_few_by_hand(data: bytes, status: int, inflate: Callable[..., list[Verdict]]) -> None:
+    (verdict,) = inflate([roomy(data)])
+    assert verdict[0] == status == of_zlib(roomy(data))[0]
+
+
+def test_real_packets(inflate: Callable[..., list[Verdict]], data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JVQ_FAST_DATA", str(data_dir))
+    monkeypatch.syspath_prepend(builds.ROOT)
+    from benchmarks.shapes import shapes
+
+    for shape in shapes():
+        counts = agree(inflate, map(roomy, shape.payloads))
+        assert counts[INFLATED] == len(shape.payloads)
+
+
+def test_the_largest_tables_fit() -> None:
+    """The header's figures are no less than what the worst codes need."""
+    header = (builds.ROOT / "jvq_fast" / "include" / "inflate.h").read_text()
+    assert f"JVQ_LITERALS_ROOM = {most_entries(288, 11)}" in header
+    assert f"JVQ_DISTANCES_ROOM = {most_entries(32, 8)}" in header
+
+
+def most_entries(symbols: int, root: int) -> int:
+    """No more has a table with an index of `root` bits for a complete code of so many symbols of up to 15 bits.
+
+    A sub-table with an index of `s` bits has a longest code of `s` bits more than the root, and takes at least `s` + 1
+    codes (one each of 1 to `s` - 1 bits more, and two of `s`). Whatever else the code is, it takes the root's other
+    entries, with one code each or fewer.
+    """
+    best = 0
+    # How many codes lie in links, by how many links: the root's other entries need at least one code in all if any.
+    for links in range(1, (1 << root) + 1):
+        rest = (1 << root) - links
+        # Codes of up to `root` bits cover `rest` entries: at least the ones in its binary form.
+        least = bin(rest).count("1")
+        left = symbols - least
+        if left < 2 * links:
+            break
+        sizes = [1] * links
+        budget = left - 2 * links
+        at = 0
+        while at < links and budget:
+            more = min(15 - root - 1, budget)
+            sizes[at] += more
+            budget -= more
+            at += 1
+        best = max(best, (1 << root) + sum(1 << size for size in sizes))
+    return best
