@@ -14,22 +14,19 @@ made the same number of trades before anything is measured.
 """
 
 import argparse
-import importlib.metadata
 import json
 import logging
-import os
-import platform
 import statistics
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jvq_fast as jvq
-from benchmarks.shapes import Shape, shapes
+from benchmarks.machine import facts, one_core
+from benchmarks.shapes import Shape, describe, shapes
 
 OURS = "jvq_fast"
 RECV = 1_795_400_000_000_000_000  # an arrival after every time of the generated day
@@ -138,43 +135,6 @@ def measure(each: Shape, running: dict[str, Contender], rounds: int) -> dict[str
     return result
 
 
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Stay on one core while measuring, where the platform can; afterwards as before."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def machine() -> dict[str, Any]:
-    names = ("numpy", "picows", "jvQuant")
-    model = ""
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "jvq_fast": jvq.__version__,
-        **{name: importlib.metadata.version(name) for name in names},
-    }
-
-
-def describe(each: Shape) -> str:
-    messages = len(each.payloads)
-    compressed = sum(map(len, each.payloads)) / messages
-    sizes = f"{each.records_per_message:.1f} records, {each.text_bytes / messages:.0f} bytes of text"
-    return f"{each.name}: {sizes}, {compressed:.0f} compressed ({each.source})"
-
-
 def line(name: str, value: dict[str, float]) -> str:
     spread = f"({value['low_us']:.2f}–{value['high_us']:.2f})"
     return f"  {name:20}{value['message_us']:10.2f} {spread:22}{value['record_us']:8.3f}{value['ratio']:8.1f} ×"
@@ -188,8 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rounds < 2:
         parser.error("--rounds must be at least 2")
 
-    facts = machine()
-    print(f"Python {facts['python']}, {facts['cpu'] or facts['system']}, {facts['cores']} cores")
+    machine = facts("numpy", "picows", "jvQuant")
+    print(f"Python {machine['python']}, {machine['cpu'] or machine['system']}, {machine['cores']} cores")
     print(f"µs per message, median of {options.rounds} rounds (middle half); µs per record; times {OURS}\n")
     running = contenders()
     results = []
@@ -209,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 }
             )
     if options.json:
-        report = {"machine": facts, "rounds": options.rounds, "shapes": results}
+        report = {"machine": machine, "rounds": options.rounds, "shapes": results}
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 

@@ -144,3 +144,11 @@ def shapes() -> list[Shape]:
         generated("lv10, 1 row", [market.depth(next(codes)) for _ in range(500)]),
         generated("lv10, 64 rows", ["\n".join(map(market.depth, book(64))) for _ in range(50)]),
     ]
+
+
+def describe(each: Shape) -> str:
+    """What a shape is, in a line."""
+    messages = len(each.payloads)
+    compressed = sum(map(len, each.payloads)) / messages
+    sizes = f"{each.records_per_message:.1f} records, {each.text_bytes / messages:.0f} bytes of text"
+    return f"{each.name}: {sizes}, {compressed:.0f} compressed ({each.source})"

@@ -1,0 +1,99 @@
+"""Nanoseconds per message of raw DEFLATE alone, beside zlib, libdeflate and ISA-L.
+
+    python -m benchmarks.inflate [--rounds N] [--json FILE]
+
+A C program inflates the same messages by turns, with this package's decoder and with each of the three libraries whose
+headers are here (Debian: zlib1g-dev libdeflate-dev libisal-dev); all are checked to make the same text of every message
+before anything is measured. Each number is the median over warm rounds; the spread is the middle half of the rounds.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.machine import facts, one_core
+from benchmarks.shapes import Shape, describe, shapes
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = "jvq_fast"
+PEERS = {"zlib": ("WITH_ZLIB", "z"), "libdeflate": ("WITH_LIBDEFLATE", "deflate"), "ISA-L": ("WITH_ISAL", "isal")}
+
+
+def compile_program(program: Path, peers: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """The C program with some of the peers, compiled as the package is."""
+    defines = [f"-D{PEERS[name][0]}" for name in peers]
+    libraries = [f"-l{PEERS[name][1]}" for name in peers]
+    sources = [str(ROOT / "benchmarks" / "native" / "inflate.c"), str(ROOT / "src" / "inflate.c")]
+    include = f"-I{ROOT / 'jvq_fast' / 'include'}"
+    return subprocess.run(
+        [os.environ.get("CC", "cc"), "-O3", *defines, include, *sources, *libraries, "-o", str(program)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def present(folder: Path) -> list[str]:
+    """The peers that can be compiled here."""
+    return [name for name in PEERS if compile_program(folder / "probe", [name]).returncode == 0]
+
+
+def measure(program: Path, each: Shape, rounds: int) -> dict[str, dict[str, float]]:
+    """Per contender the median and the quartiles over the rounds, in nanoseconds per message, and times ours."""
+    sent = b"".join(struct.pack("=I", len(payload)) + payload for payload in each.payloads)
+    ran = subprocess.run([str(program), str(rounds)], input=sent, capture_output=True, timeout=600, check=False)
+    if ran.returncode:
+        raise SystemExit(f"{each.name}: {ran.stderr.decode().strip() or ran.returncode}")
+    result: dict[str, dict[str, float]] = {}
+    for line in ran.stdout.decode().splitlines():
+        name, *taken = line.split()
+        low, middle, high = statistics.quantiles(map(float, taken), n=4, method="inclusive")
+        result[name] = {"message_ns": middle, "low_ns": low, "high_ns": high}
+    for value in result.values():
+        value["ratio"] = value["message_ns"] / result[OURS]["message_ns"]
+        value["text_mb_s"] = each.text_bytes / len(each.payloads) / value["message_ns"] * 1000
+    return result
+
+
+def line(name: str, value: dict[str, float]) -> str:
+    spread = f"({value['low_ns']:.0f}–{value['high_ns']:.0f})"
+    return f"  {name:12}{value['message_ns']:10.0f} {spread:18}{value['text_mb_s']:8.0f} MB/s{value['ratio']:8.2f} ×"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=41, help="warm rounds per shape (default 41)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
+    options = parser.parse_args(arguments)
+    if options.rounds < 2:
+        parser.error("--rounds must be at least 2")
+    machine = facts()
+    with tempfile.TemporaryDirectory() as folder:
+        peers = present(Path(folder))
+        program = Path(folder, "inflate")
+        done = compile_program(program, peers)
+        if done.returncode:
+            raise SystemExit(f"the C program can't be compiled: {done.stderr[-2000:]}")
+        print(f"{machine['cpu'] or machine['system']}, {machine['cores']} cores")
+        for name in sorted(PEERS.keys() - set(peers)):
+            print(f"without {name}: its headers are not here")
+        print(f"ns per message, median of {options.rounds} rounds (middle half); text; times {OURS}\n")
+        results = []
+        with one_core():
+            for each in shapes():
+                taken = measure(program, each, options.rounds)
+                print(describe(each), *(line(name, value) for name, value in taken.items()), sep="\n", flush=True)
+                results.append({"shape": each.name, "source": each.source, "contenders": taken})
+    if options.json:
+        report = {"machine": machine, "rounds": options.rounds, "shapes": results}
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
