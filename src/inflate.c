@@ -39,6 +39,10 @@ enum { MOST_LITERALS = 288, MOST_DISTANCES = 32, MOST_LENGTHS = 286 + 30 };
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define INLINE static inline __attribute__((always_inline))
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#define WITH_BMI2
+#endif
+
 /* RFC 1951, 3.2.5 and 3.2.7 */
 static const uint16_t LENGTH_BASES[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
                                           31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
@@ -246,6 +250,9 @@ void jvq_inflater_init(jvq_inflater *inflater)
         symbols[i].bits = JVQ_FIXED_DISTANCE_BITS;
     }
     counts[JVQ_FIXED_DISTANCE_BITS] = MOST_DISTANCES;
+#ifdef WITH_BMI2
+    inflater->has_bmi2 = __builtin_cpu_supports("bmi2");
+#endif
     make_table(inflater->fixed_distances, JVQ_FIXED_DISTANCE_BITS, symbols, MOST_DISTANCES, counts, distance_entry);
 }
 
@@ -539,7 +546,8 @@ done:
 
 /* Of the output, three literals, the longest match, and how far a copy by eights goes on behind it; of the input, what a
  * step may load, and what the header of a dynamic block may be. */
-enum { ROOM_AHEAD = 3 + 258 + 16, FAR = 32, HEADER = 360 };
+enum { LONGEST_DISTANCE = LONGEST_CODE + 13 };
+enum { ROOM_AHEAD = 3 + 258 + 24, FAR = 32, HEADER = 360 };
 
 /* From here on the input is read from a copy with zeros behind it; what was read ahead is read again. */
 INLINE void pad(source *in, uint8_t *copy)
@@ -557,7 +565,7 @@ INLINE void pad(source *in, uint8_t *copy)
     in->end = copy + left;
 }
 
-/* To `to`, `length` bytes from `distance` before it; up to 16 bytes behind them may be written too. */
+/* To `to`, `length` bytes from `distance` before it; up to 24 bytes behind them may be written too. */
 INLINE void copy_match(uint8_t *to, size_t length, size_t distance)
 {
     const uint8_t *from = to - distance;
@@ -566,7 +574,8 @@ INLINE void copy_match(uint8_t *to, size_t length, size_t distance)
     if (LIKELY(distance >= 8)) {
         copy64(to, from);
         copy64(to + 8, from + 8);
-        for (to += 16, from += 16; UNLIKELY(to < end); to += 8, from += 8)
+        copy64(to + 16, from + 16);
+        for (to += 24, from += 24; UNLIKELY(to < end); to += 8, from += 8)
             copy64(to, from);
     } else if (distance == 1) {
         memset(to, *from, length);
@@ -576,7 +585,7 @@ INLINE void copy_match(uint8_t *to, size_t length, size_t distance)
     }
 }
 
-static bool inflate_hopefully(jvq_inflater *inflater, const uint8_t *data, size_t size, uint8_t *const out_begin,
+INLINE bool inflate_hopefully(jvq_inflater *inflater, const uint8_t *data, size_t size, uint8_t *const out_begin,
                               size_t room, size_t *written, size_t *consumed)
 {
     uint8_t copy[HEADER + 8 + ZEROS];
@@ -698,7 +707,8 @@ static bool inflate_hopefully(jvq_inflater *inflater, const uint8_t *data, size_
                 }
                 length = with_extra(entry, bits);
                 TAKE();
-                MORE();
+                if (UNLIKELY((uint8_t)n < LONGEST_DISTANCE))
+                    MORE();
                 entry = distances[bits & distance_mask];
                 if (UNLIKELY(entry & SPECIAL)) {
                     if (!IS(entry, LINK))
@@ -733,10 +743,31 @@ static bool inflate_hopefully(jvq_inflater *inflater, const uint8_t *data, size_
     return true;
 }
 
+static bool inflate_anywhere(jvq_inflater *inflater, const uint8_t *data, size_t size, uint8_t *out, size_t room,
+                             size_t *written, size_t *consumed)
+{
+    return inflate_hopefully(inflater, data, size, out, room, written, consumed);
+}
+
+/* Shifts by counts that are no constants are much of the work, and cheaper with BMI2. */
+#ifdef WITH_BMI2
+__attribute__((target("bmi2"))) static bool inflate_with_bmi2(jvq_inflater *inflater, const uint8_t *data, size_t size,
+                                                              uint8_t *out, size_t room, size_t *written,
+                                                              size_t *consumed)
+{
+    return inflate_hopefully(inflater, data, size, out, room, written, consumed);
+}
+#endif
+
 jvq_inflate_status jvq_inflate(jvq_inflater *inflater, const uint8_t *data, size_t size, uint8_t *out, size_t room,
                                size_t *written, size_t *consumed)
 {
-    if (LIKELY(inflate_hopefully(inflater, data, size, out, room, written, consumed)))
+#ifdef WITH_BMI2
+    if (inflater->has_bmi2 ? inflate_with_bmi2(inflater, data, size, out, room, written, consumed)
+                           : inflate_anywhere(inflater, data, size, out, room, written, consumed))
+#else
+    if (inflate_anywhere(inflater, data, size, out, room, written, consumed))
+#endif
         return JVQ_INFLATED;
     return inflate_carefully(inflater, data, size, out, room, written, consumed);
 }

@@ -22,13 +22,15 @@ static uint8_t *guarded(void)
     return p + MOST;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static jvq_inflater inflater;
     uint8_t *in_end = guarded(), *out_end = guarded();
     uint32_t head[2];
 
     jvq_inflater_init(&inflater);
+    if (argc > 1 && !strcmp(argv[1], "plain"))
+        inflater.has_bmi2 = false;
     while (fread(head, sizeof head, 1, stdin) == 1) {
         uint32_t told[3];
         size_t room = head[0], size = head[1], written = 0, consumed = 0;

@@ -2,6 +2,7 @@
 #ifndef JVQ_INFLATE_H
 #define JVQ_INFLATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,7 @@ typedef struct jvq_inflater {
     uint32_t distances[JVQ_DISTANCES_ROOM];
     uint32_t fixed_literals[1 << JVQ_FIXED_LITERAL_BITS];
     uint32_t fixed_distances[1 << JVQ_FIXED_DISTANCE_BITS];
+    bool has_bmi2;
 } jvq_inflater;
 
 /* Before its first use. */
