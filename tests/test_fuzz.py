@@ -30,7 +30,7 @@ needs_atheris = pytest.mark.skipif(
 )
 
 FOLDER = Path(__file__).parent / "fuzz"
-TARGETS = ("decode", "frames", "captures", "texts", "replies")
+TARGETS = ("decode", "inflate", "frames", "captures", "texts", "replies")
 SECONDS = 60
 # No test may take longer than pytest's faulthandler_timeout, so the long run comes in parts.
 PARTS = 20
