@@ -165,7 +165,7 @@ def test_an_order_that_is_unknown_or_not_done_has_an_exit_status_of_its_own(trad
     good(trade("cancel", resting["order_id"], "--paper"))
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full, a disk that is always full")
 def test_an_order_that_is_at_the_broker_did_not_fail_where_the_output_does(
     trade: Trade, sim: Simulator, tmp_path: Path
 ) -> None:

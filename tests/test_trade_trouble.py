@@ -127,7 +127,7 @@ def test_orders_that_wait_for_a_login_are_so_many_and_no_more(tmp_path: Path) ->
 # --- signals, and the end ---
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that raise")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
 def test_what_a_signal_handler_raises_makes_no_order_safe_to_send_again(tmp_path: Path) -> None:
     class DeadlineError(RuntimeError):
         pass

@@ -91,13 +91,15 @@ class Queries:
 
     def held(self, request: Request) -> Held:
         """What is held; asked for where what is known of it leaves no room for a sale."""
-        held = self._held
-        return held if held is not None and self.usable(held, request.code) >= request.volume else self._ask_positions()
+        return self._roomy(request) or self._ask_positions()
 
     def has_room(self, request: Request) -> bool:
         """Whether `held` will ask the broker nothing."""
+        return self._roomy(request) is not None
+
+    def _roomy(self, request: Request) -> Held | None:
         held = self._held
-        return held is not None and self.usable(held, request.code) >= request.volume
+        return held if held is not None and self.usable(held, request.code) >= request.volume else None
 
     def usable(self, held: Held, code: str) -> int:
         """What may be sold of a code now; what was bought since does not count."""

@@ -23,6 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from jvq_fast.allocation import ServerAddress, parse_server
 from jvq_fast.quiet_http import Quiet, quiet_session
 from jvq_fast.redact import Secret, drop_frames, guard_http_logs, os_cause
+from jvq_fast.threads import start
 
 MAX_REPLY = 4 << 20
 _CHUNK = 1 << 16
@@ -185,21 +186,11 @@ def get(
     attempt = _Attempt(reach, may_send)
     host = f"[{server.host}]" if ":" in server.host else server.host
     url = f"{server.scheme}://{host}:{server.port}{server.path}{path}"
-    thread = threading.Thread(
-        target=_run, args=(attempt, url, query, timeout, proxies), name=f"jvq_fast trade {path}", daemon=True
-    )
     try:
-        thread.start()
-    except RuntimeError as error:
-        if attempt.give_up():
-            raise
-        return NotSent(str(error))
-    except BaseException:  # Ctrl-C
-        attempt.give_up()
-        raise
-    try:
+        if start(partial(_run, attempt, url, query, timeout, proxies), f"jvq_fast trade {path}") is None:
+            return NotSent("the system gives this process no more threads")
         is_over = attempt.ended.wait(timeout)
-    except BaseException:  # whatever a signal handler raises
+    except BaseException:  # Ctrl-C, or whatever else a signal handler raises
         attempt.give_up()
         raise
     if not is_over:

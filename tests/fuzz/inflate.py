@@ -14,9 +14,9 @@ from pathlib import Path
 import harness
 
 import deflate_bits
+from inflate_judge import INFLATED, Verdict, of_zlib, settled
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-INFLATED, ROOM, CORRUPT, TRUNCATED = range(4)
 WATCHED = ("-fsanitize-coverage=trace-pc,trace-cmp",)
 ROOMS = (1 << 16, 300, 40, 1)
 
@@ -40,28 +40,18 @@ _out = ctypes.create_string_buffer((1 << 16) + 8)
 _planted = False
 
 
-def ours(data: bytes, room: int) -> tuple[int, int, bytes]:
+def ours(data: bytes, room: int) -> Verdict:
     status = _library.jvq_inflate(
         _inflater, data, ctypes.c_size_t(len(data)), _out, ctypes.c_size_t(room),
         ctypes.byref(_written), ctypes.byref(_consumed),
     )  # fmt: skip
-    return _settled(status, _consumed.value, ctypes.string_at(_out, _written.value))
+    return settled(status, _consumed.value, ctypes.string_at(_out, _written.value))
 
 
-def judge(data: bytes, room: int) -> tuple[int, int, bytes]:
-    machine = zlib.decompressobj(-15)
-    try:
-        output = machine.decompress(data, room)
-    except zlib.error:
-        return _settled(CORRUPT, 0, b"")
-    if machine.eof:
-        wrong = _planted and len(output) == 7
-        return _settled(INFLATED, len(data) - len(machine.unused_data) + wrong, output)
-    return _settled(ROOM if len(output) == room else TRUNCATED, 0, output)
-
-
-def _settled(status: int, consumed: int, output: bytes) -> tuple[int, int, bytes]:
-    return status, consumed if status == INFLATED else 0, output if status != CORRUPT else b""
+def judge(data: bytes, room: int) -> Verdict:
+    status, consumed, output = of_zlib(room, data)
+    wrong = _planted and status == INFLATED and len(output) == 7
+    return status, consumed + wrong, output
 
 
 def check(data: bytes) -> None:
