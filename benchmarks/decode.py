@@ -13,19 +13,16 @@ Each number is the median over warm rounds; the spread is the middle half of the
 made the same number of trades before anything is measured.
 """
 
-import argparse
-import json
 import logging
-import statistics
 import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jvq_fast as jvq
 from benchmarks.machine import facts, one_core
+from benchmarks.rounds import quartiles, read_options, write
 from benchmarks.shapes import Shape, describe, shapes
 
 OURS = "jvq_fast"
@@ -125,7 +122,7 @@ def measure(each: Shape, running: dict[str, Contender], rounds: int) -> dict[str
                 taken[name].append(elapsed / 1000 / len(each.payloads))
     result = {}
     for name, values in taken.items():
-        low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+        low, middle, high = quartiles(values)
         result[name] = {
             "message_us": middle,
             "low_us": low,
@@ -141,12 +138,7 @@ def line(name: str, value: dict[str, float]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=21, help="warm rounds per shape (default 21)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
-    options = parser.parse_args(arguments)
-    if options.rounds < 2:
-        parser.error("--rounds must be at least 2")
+    options = read_options(__doc__, 21, arguments)
 
     machine = facts("numpy", "picows", "jvQuant")
     print(f"Python {machine['python']}, {machine['cpu'] or machine['system']}, {machine['cores']} cores")
@@ -168,9 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "contenders": taken,
                 }
             )
-    if options.json:
-        report = {"machine": machine, "rounds": options.rounds, "shapes": results}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    write(options, machine, results)
     return 0
 
 

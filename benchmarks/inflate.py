@@ -7,10 +7,7 @@ headers are here (Debian: zlib1g-dev libdeflate-dev libisal-dev); all are checke
 before anything is measured. Each number is the median over warm rounds; the spread is the middle half of the rounds.
 """
 
-import argparse
-import json
 import os
-import statistics
 import struct
 import subprocess
 import sys
@@ -19,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.machine import facts, one_core
+from benchmarks.rounds import quartiles, read_options, write
 from benchmarks.shapes import Shape, describe, shapes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +50,7 @@ def measure(program: Path, each: Shape, rounds: int) -> dict[str, dict[str, floa
     result: dict[str, dict[str, float]] = {}
     for line in ran.stdout.decode().splitlines():
         name, *taken = line.split()
-        low, middle, high = statistics.quantiles(map(float, taken), n=4, method="inclusive")
+        low, middle, high = quartiles(map(float, taken))
         result[name] = {"message_ns": middle, "low_ns": low, "high_ns": high}
     for value in result.values():
         value["ratio"] = value["message_ns"] / result[OURS]["message_ns"]
@@ -66,12 +64,7 @@ def line(name: str, value: dict[str, float]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=41, help="warm rounds per shape (default 41)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
-    options = parser.parse_args(arguments)
-    if options.rounds < 2:
-        parser.error("--rounds must be at least 2")
+    options = read_options(__doc__, 41, arguments)
     machine = facts()
     with tempfile.TemporaryDirectory() as folder:
         peers = present(Path(folder))
@@ -89,9 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 taken = measure(program, each, options.rounds)
                 print(describe(each), *(line(name, value) for name, value in taken.items()), sep="\n", flush=True)
                 results.append({"shape": each.name, "source": each.source, "contenders": taken})
-    if options.json:
-        report = {"machine": machine, "rounds": options.rounds, "shapes": results}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    write(options, machine, results)
     return 0
 
 
