@@ -2,7 +2,7 @@
 # make test       the suite, with a seeded share of the long tests, in three processes
 # make test-long  the suite, whole
 # make lint       ruff, cython-lint, mypy, stubtest, compiler warnings
-# make bench      microseconds per message beside the official client, and inflating beside the C libraries
+# make bench      microseconds per message beside the official client, inflating beside the C libraries, and scaling
 # PYTHON=python3.12 make test    another interpreter, 3.11 or newer; ARGS="-k ring" goes to pytest
 
 PYTHON ?= python3
@@ -32,6 +32,7 @@ lint: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.decode $(ARGS)
 	$(BIN)/python -m benchmarks.inflate
+	$(BIN)/python -m benchmarks.scaling
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
