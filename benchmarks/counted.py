@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import jvq_fast as jvq
-from benchmarks.scaling import FEW, HISTORY, RECV, TRADES, advance, after, reserved
-from benchmarks.shapes import SEED, Market, deflate
+from benchmarks.scaling import FEW, HISTORY, RECV, SEED, TRADES, advance, after, book, message, reserved
 from jvq_fast.meter import Meter
 
 DIFFERENT = 8  # messages of each code
@@ -35,30 +34,30 @@ def main(arguments: Sequence[str]) -> None:
         end(name.encode())
         print(units, name)
 
-    market = Market(FEW)
-    different = [deflate(market.trades(code, TRADES)) for code in market.codes for _ in range(DIFFERENT)]
+    rng = random.Random(SEED)
+    codes = book(FEW)
+    different = [message(code, rng) for code in codes for _ in range(DIFFERENT)]
     # The length of a history for each code: wherever they stand, the last half of each moves once.
     messages = different * (HISTORY // TRADES // DIFFERENT)
-    random.Random(SEED).shuffle(messages)
+    rng.shuffle(messages)
 
     def decode(decoder: jvq.Decoder, messages: Sequence[bytes]) -> None:
-        for message in messages:
-            decoder.decode(message, RECV)
+        for each in messages:
+            decoder.decode(each, RECV)
 
-    decoder = reserved(market.codes)
+    decoder = reserved(codes)
     decode(decoder, messages)
     for records in map(int, arguments[1:]):
-        advance(decoder, market.codes, records)
+        advance(decoder, codes, records)
         count(after(records), len(messages) * TRADES, partial(decode, decoder, messages))
 
     for name, meter in (("handler", None), ("handler and meter", Meter())):
-        decoder = reserved(market.codes)
+        decoder = reserved(codes)
         decoder.on_trades = nothing
         decoder.meter = meter
         decode(decoder, messages[:METERED])
         count(name, METERED, partial(decode, decoder, messages[:METERED]))
 
-    rng = random.Random(SEED)
     histogram = ctypes.create_string_buffer(1 << 13)  # more than it needs
     values = (ctypes.c_uint64 * RECORDED)(*(int(rng.lognormvariate(9, 2)) for _ in range(RECORDED)))
     count("histogram", RECORDED, partial(library.record, histogram, values, ctypes.c_size_t(RECORDED)))

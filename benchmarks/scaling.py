@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -36,7 +37,6 @@ import numpy as np
 import jvq_fast as jvq
 from benchmarks.machine import facts, one_core
 from benchmarks.rounds import quartiles, read_options, write
-from benchmarks.shapes import SEED, Market, deflate
 
 ROOT = Path(__file__).resolve().parent.parent
 CODES = (1, 100, 1000, 5000)
@@ -49,6 +49,7 @@ CACHE_LINE = 64
 ADVANCED_BY = 512  # trades of a message that is decoded for its number of records
 DAY = "2026-11-23"
 RECV = 1_795_400_000_000_000_000
+SEED = 20261123
 WARM_UP = 3  # rounds
 OURS, PEER = "jvq_fast", "C loop"
 OFF = ", histories off"
@@ -101,6 +102,25 @@ def resident() -> int:
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if statm.exists() else 0
 
 
+def deflate(text: str) -> bytes:
+    machine = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return machine.compress(text.encode()) + machine.flush()
+
+
+def book(count: int) -> list[str]:
+    """So many codes."""
+    return [f"{600000 + 7 * i:06d}" for i in range(count)]
+
+
+def message(code: str, rng: random.Random) -> bytes:
+    """Two trades of one moment."""
+    seconds, milliseconds = divmod(rng.randrange(60_000), 1000)
+    time, number = f"09:30:{seconds:02d}.{10 * (milliseconds // 10):03d}", rng.randrange(10**6, 10**7)
+    price = f"{rng.randrange(300, 60_000) / 100:.2f}"
+    trades = (f"{time},{number + i},{price},{100 * rng.randrange(1, 20)}" for i in range(TRADES))
+    return deflate(f"lv2_{code}=" + "|".join(trades))
+
+
 def reserved(codes: Sequence[str], history: int = HISTORY) -> jvq.Decoder:
     decoder = jvq.Decoder(capacity=CAPACITY, history=history, trading_day=DAY, clock="always")
     decoder.reserve([f"lv2_{code}" for code in codes])
@@ -119,27 +139,27 @@ def advance(decoder: jvq.Decoder, codes: Sequence[str], records: int) -> None:
     """On to so many records in all, those of all codes alike."""
     missing = records - decoder.trades.head
     messages = list(fillers(codes, [ADVANCED_BY] * len(codes)))
-    for message in itertools.islice(itertools.cycle(messages), max(0, missing // ADVANCED_BY)):
-        decoder.decode(message, RECV)
+    for each in itertools.islice(itertools.cycle(messages), max(0, missing // ADVANCED_BY)):
+        decoder.decode(each, RECV)
 
 
 def measure(library: Path, count: int, rounds: int) -> dict[str, Any]:
     """With so many codes: nanoseconds per record of all contenders, of the histories alone, and memory."""
     rng = random.Random(SEED)
-    market = Market(count)
+    names = book(count)
     order = rng.choices(range(count), k=MESSAGES)
-    payloads = [deflate(market.trades(market.codes[i], TRADES)) for i in order]
+    payloads = [message(names[i], rng) for i in order]
     before = resident()
-    kept = reserved(market.codes)
+    kept = reserved(names)
     memory = {"nbytes": kept.nbytes, "resident": resident() - before if before else None}
-    tape = reserved(market.codes, 0)
+    tape = reserved(names, 0)
     loaded = ctypes.CDLL(str(library))
     stores, tape_stores = Stores(loaded, count, True), Stores(loaded, count, False)
     # Full, and every history at another place, so that their last halves do not move at the same time.
     begun = [2 * HISTORY + rng.randrange(HISTORY) for _ in range(count)]
-    for message in fillers(market.codes, begun):
-        kept.decode(message, RECV)
-        tape.decode(message, RECV)
+    for filler in fillers(names, begun):
+        kept.decode(filler, RECV)
+        tape.decode(filler, RECV)
     for contender in (stores, tape_stores):
         contender(np.repeat(np.arange(count, dtype=np.uint32), begun), 1)
     codes = np.array(order, np.uint32)
@@ -176,11 +196,11 @@ def measure(library: Path, count: int, rounds: int) -> dict[str, Any]:
 
 def growth(after: Sequence[int]) -> list[int]:
     """Resident bytes after so many records, of which the first number is taken for warm."""
-    market = Market(FEW)
-    decoder = reserved(market.codes)
+    codes = book(FEW)
+    decoder = reserved(codes)
     sizes = []
     for records in after:
-        advance(decoder, market.codes, records)
+        advance(decoder, codes, records)
         sizes.append(resident())
     return sizes
 
