@@ -1,6 +1,7 @@
 # make demo       the simulator, the feed and a live table for 20 s
 # make test       the suite, with a seeded share of the long tests, in three processes
 # make test-long  the suite, whole
+# make fuzz       the fuzz targets, for long; ARGS="--runs 10000000 decode" for one
 # make lint       ruff, cython-lint, mypy, stubtest, compiler warnings
 # make bench      microseconds per message beside the official client, inflating beside the C libraries, and scaling
 # PYTHON=python3.12 make test    another interpreter, 3.11 or newer; ARGS="-k ring" goes to pytest
@@ -15,7 +16,7 @@ COMPILED := $(wildcard src/* jvq_fast/*.pxd jvq_fast/include/*) setup.py pyproje
 listed = $(BIN)/python -c "import tomllib; t = tomllib.load(open('pyproject.toml', 'rb')); print(*t$(1), sep='\n')"
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-long lint bench clean
+.PHONY: demo test test-long fuzz lint bench clean
 
 demo: $(VENV)/installed
 	@$(BIN)/jvq-fast demo --seconds 20
@@ -25,6 +26,9 @@ test: $(VENV)/ready
 
 test-long: $(VENV)/ready
 	$(BIN)/pytest --long $(ARGS)
+
+fuzz: $(VENV)/ready
+	$(BIN)/python tests/fuzz/long.py $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/pytest tests/test_lint.py tests/test_types.py $(ARGS)

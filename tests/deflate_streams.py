@@ -33,10 +33,13 @@ def texts(rng: random.Random) -> Iterator[bytes]:
     yield b"".join(rng.randbytes(3) * rng.randrange(1, 90) for _ in range(400))
 
 
-def by_zlib(rng: random.Random) -> Iterator[bytes]:
+def by_zlib(rng: random.Random, longest: int = 1 << 20) -> Iterator[bytes]:
+    """Of the texts that are no longer."""
     strategies = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED)
     flushes = (zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_PARTIAL_FLUSH, zlib.Z_BLOCK)
     for text in texts(rng):
+        if len(text) > longest:
+            continue
         for level, strategy in itertools.product(range(10), strategies):
             machine = zlib.compressobj(level, zlib.DEFLATED, -rng.randrange(9, 16), rng.randrange(1, 10), strategy)
             if rng.random() < 0.4:
@@ -51,12 +54,15 @@ def by_zlib(rng: random.Random) -> Iterator[bytes]:
                 yield machine.compress(text) + machine.flush()
 
 
-def by_others(rng: random.Random) -> Iterator[bytes]:
+def by_others(rng: random.Random, longest: int = 1 << 20) -> Iterator[bytes]:
+    """Of the texts that are no longer."""
     import deflate
     import zopfli.zlib
     from isal import igzip_lib
 
     for text in texts(rng):
+        if len(text) > longest:
+            continue
         for level in (1, 6, 9, 12):
             yield bytes(deflate.deflate_compress(text, level))
         for level in (0, 1, 2, 3):

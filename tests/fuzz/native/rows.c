@@ -32,6 +32,8 @@ typedef struct reading {
 static const int fields_of[LEVELS] = {JVQ_TRADE_FIELDS, JVQ_QUOTE_FIELDS, JVQ_DEPTH_FIELDS};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed);
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most);
 
 static void require(bool holds)
 {
@@ -343,4 +345,51 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     free(text);
     return 0;
+}
+
+static uint32_t drawn;
+
+static uint32_t draw(uint32_t below)
+{
+    drawn ^= drawn << 13;
+    drawn ^= drawn >> 17;
+    drawn ^= drawn << 5;
+    return drawn % below;
+}
+
+static size_t put_digits(char *text, size_t count)
+{
+    const bool zeros = !draw(4);
+    for (size_t i = 0; i < count; i++)
+        text[i] = (char)('0' + (zeros ? 0 : draw(10)));
+    return count;
+}
+
+/* A field is replaced by a number of any number of digits: what other mutations hardly ever leave a number. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed)
+{
+    char number[64];
+    size_t length = 0, start, end;
+
+    drawn = seed * 2654435761u | 1;
+    draw(2);
+    if (size <= 2 || draw(2))
+        return LLVMFuzzerMutate(data, size, most);
+    start = end = 2 + draw((uint32_t)size - 2);
+    while (start > 2 && data[start - 1] != ',' && data[start - 1] != '|')
+        start--;
+    while (end < size && data[end] != ',' && data[end] != '|')
+        end++;
+    if (!draw(16))
+        number[length++] = '-';
+    length += put_digits(number + length, 1 + draw(draw(4) ? 8 : 24));
+    if (draw(2)) {
+        number[length++] = '.';
+        length += put_digits(number + length, 1 + draw(draw(4) ? 4 : 24));
+    }
+    if (size - (end - start) + length > most)
+        return LLVMFuzzerMutate(data, size, most);
+    memmove(data + start + length, data + end, size - end);
+    memcpy(data + start, number, length);
+    return size - (end - start) + length;
 }
