@@ -33,10 +33,13 @@ static void require(bool holds)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    (void)argc, (void)argv;
+    (void)argc;
+    (void)argv;
     for (int i = 0; i < CLASSES; i++)
-        for (size_t fine = 0; fine < FINE; fine++)
-            require(outs[i][fine] = malloc(rooms[i] + fine));
+        for (size_t fine = 0; fine < FINE; fine++) {
+            outs[i][fine] = malloc(rooms[i] + fine);
+            require(outs[i][fine]);
+        }
     jvq_inflater_init(&inflater);
     has_bmi2 = inflater.has_bmi2;
     require(inflateInit2(&judge, -15) == Z_OK);

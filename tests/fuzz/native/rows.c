@@ -292,13 +292,19 @@ static void check_record(int level, const uint8_t **cursor, const uint8_t *text_
     if (r.count == fields_of[level]) {
         if (level == TRADES) {
             check_trade(&r, &made.trade, accepted);
-            flags = made.trade.flags, zero = made.trade.zero, price = made.trade.price;
+            flags = made.trade.flags;
+            zero = made.trade.zero;
+            price = made.trade.price;
         } else if (level == QUOTES) {
             check_quote(&r, &made.quote, accepted, order);
-            flags = made.quote.flags, zero = made.quote.zero, price = made.quote.price;
+            flags = made.quote.flags;
+            zero = made.quote.zero;
+            price = made.quote.price;
         } else {
             check_depth(&r, &made.depth, accepted, order);
-            flags = made.depth.flags, zero = made.depth.zero, price = made.depth.price;
+            flags = made.depth.flags;
+            zero = made.depth.zero;
+            price = made.depth.price;
         }
     }
     if (accepted) {
