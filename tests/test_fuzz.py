@@ -166,6 +166,14 @@ def test_whatever_comes_nothing_crashes_and_all_agrees(target: str, part: int, r
         assert told["kept"] >= LEAST_KEPT, f"the fuzzer does not see the compiled code: {told}"
 
 
+def test_the_long_run_counts_what_its_processes_did() -> None:
+    if missing("native_rows"):
+        pytest.skip(missing("native_rows"))
+    done = spare_time.run(sys.executable, FOLDER / "long.py", "--runs=120000", "--jobs=2", "native_rows")
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert "120,000 executions" in done.stdout.splitlines()[-1]
+
+
 # Found by the fuzzer, and mended.
 ONCE = {
     "data behind a CLOSE that is illegal and alone in its read": ("frames", "40880203ec820178"),
