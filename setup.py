@@ -114,6 +114,7 @@ def extension(name: str, *sources: str) -> Extension:
 EXTENSIONS = [
     extension("meter", "meter.pyx"),
     extension("ring", "ring.pyx"),
+    extension("native", "native.pyx"),
     extension("decoder", "decoder.pyx", "trades.c", "rows.c", "decimal.c", "inflate.c"),
     extension("listener", "listener.pyx"),
 ]

@@ -169,7 +169,7 @@ cdef class Decoder:
     cdef object failures
 
     cpdef int end_read(self) except -1
-    cdef Py_ssize_t take_part(self, payload, int64_t recv_ns) except -1
+    cdef Py_ssize_t take_part(self, payload, recv_ns) except -1
     cdef Py_ssize_t feed_message(self, const uint8_t *data, Py_ssize_t size, int64_t recv_ns) except -1
     cdef int enter(self) except -1
 
@@ -203,5 +203,6 @@ cdef class Decoder:
     cdef int take_late(self, int level, int index) except -1 with gil
     cdef Ring tape(self, int level)
     cdef tuple handlers(self, int level)
-    cdef int call(self, tuple handlers, str where, tuple arguments, code) except -1
+    cdef int dispatch_row(self, Segment *segment) except -1
+    cdef int dispatch_batch(self, uint64_t batch) except -1
     cdef int report(self, object error, str where) except -1

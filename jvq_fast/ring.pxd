@@ -23,9 +23,11 @@ cdef class Ring:
     cdef jvq_ring ring
     cdef readonly object dtype
     cdef object storage         # owns the memory; the base of every view
+    cdef ndarray lent           # to handlers, the last one
     cdef public Histogram readers       # None, or where the distance of readers from the head is counted
 
     cdef uint64_t check(self, cursor, uint64_t head) except? 0
     cdef void note_distance(self, uint64_t records) noexcept
     cdef int take(self) except -1
     cdef ndarray view(self, uint64_t first, uint64_t count)
+    cdef ndarray lend(self, uint64_t first, uint64_t count)

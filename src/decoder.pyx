@@ -2,6 +2,8 @@
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_CheckExact
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
@@ -16,6 +18,7 @@ from jvq_fast.records import DTYPES, LEVELS, Flag
 from jvq_fast.subscriptions import checked
 
 from jvq_fast.meter cimport Meter, jvq_delays_record
+from jvq_fast.native cimport Depth, Handler, Quote, Trade
 from jvq_fast.ring cimport jvq_publish, jvq_ring_at
 
 __all__ = ["Decoder"]
@@ -263,24 +266,27 @@ cdef class Decoder:
         quarter of a tape). Bad data is counted, never raised. TypeError where ``payload`` is no contiguous buffer or
         ``recv_ns`` no integer, RuntimeError from within a handler of this decoder.
         """
-        cdef Py_ssize_t published = self.take_part(payload, as_index(recv_ns))
+        cdef Py_ssize_t published = self.take_part(payload, recv_ns)
         self.end_read()
         return published
 
     def decode_part(self, payload, recv_ns=0):
         """``decode`` for a message that does not end a socket read: ``on_batch`` waits for ``end_read``."""
-        return self.take_part(payload, as_index(recv_ns))
+        return self.take_part(payload, recv_ns)
 
-    cdef Py_ssize_t take_part(self, payload, int64_t recv_ns) except -1:
+    cdef Py_ssize_t take_part(self, payload, recv_ns) except -1:
+        cdef int64_t recv = recv_ns if PyLong_CheckExact(recv_ns) else as_index(recv_ns)
         cdef Py_buffer buffer
+        if self.timer is not None and not self.is_busy:
+            self.timer.begin_read(recv, False)
+        if PyBytes_CheckExact(payload):     # what it nearly always is needs no asking
+            return self.feed_message(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), recv)
         try:
             PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
         except (BufferError, ValueError) as error:      # numpy's word for it is ValueError
             raise TypeError(f"payload must be contiguous bytes: {error}") from None
-        if self.timer is not None and not self.is_busy:
-            self.timer.begin_read(recv_ns, False)
         try:
-            return self.feed_message(<const uint8_t *>buffer.buf, buffer.len, recv_ns)
+            return self.feed_message(<const uint8_t *>buffer.buf, buffer.len, recv)
         finally:
             PyBuffer_Release(&buffer)
 
@@ -294,7 +300,7 @@ cdef class Decoder:
             if self.batch_handlers:
                 if self.timer is not None:
                     self.timer.begin_batch()
-                self.call(self.batch_handlers, "on_batch", (batch,), "")
+                self.dispatch_batch(batch)
         finally:
             self.is_busy = False
             if self.timer is not None:
@@ -956,8 +962,6 @@ cdef class Decoder:
     cdef int dispatch(self) except -1:
         """Calls the handlers for all that is pending; the caller drops it, whatever comes out of them."""
         cdef size_t i
-        cdef Segment segment
-        cdef object batch, code
         cdef object hook = self.first_record
         if self.has_renamed:
             self.relabel()
@@ -970,11 +974,39 @@ cdef class Decoder:
         if self.timer is not None and self.segment_count:
             self.timer.begin_dispatch()
         for i in range(self.segment_count):
-            segment = self.segments[i]
-            batch = self.tape(segment.level).view(segment.first, segment.count)
-            code = (self.code_names[segment.code] if segment.code >= 0 else
-                    batch["code"][0].decode("ascii"))
-            self.call(self.handlers(segment.level), HANDLER_NAMES[segment.level], (code, batch), code)
+            self.dispatch_row(&self.segments[i])
+        return 0
+
+    cdef int dispatch_row(self, Segment *segment) except -1:
+        cdef int level = segment.level
+        cdef Ring tape = self.tape(level)
+        cdef const uint8_t *records = jvq_ring_at(&tape.ring, segment.first, tape.ring.head)
+        cdef Py_ssize_t count = segment.count
+        cdef Meter timer = self.timer
+        cdef object batch = None
+        cdef str where = <str>HANDLER_NAMES[level]
+        cdef str code = (<str>self.code_names[segment.code] if segment.code >= 0 else
+                         code_of((<const Head *>records).code))
+        for handler in self.handlers(level):
+            try:
+                if timer is not None:
+                    timer.begin_row(handler, where)
+                try:
+                    if not isinstance(handler, Handler):
+                        if batch is None:
+                            batch = tape.lend(segment.first, count)
+                        handler(code, batch)
+                    elif level == TRADES:
+                        (<Handler>handler).on_trades(<const Trade *>records, count)
+                    elif level == QUOTES:
+                        (<Handler>handler).on_quotes(<const Quote *>records, count)
+                    else:
+                        (<Handler>handler).on_depths(<const Depth *>records, count)
+                finally:
+                    if timer is not None:
+                        timer.end_row(handler, where, code)
+            except (Exception, CancelledError) as error:  # CancelledError of a future that it looked at
+                self.report(error, where)
         return 0
 
     cdef int dispatch_part(self) except -1 with gil:
@@ -1004,23 +1036,19 @@ cdef class Decoder:
                 self.code_labels[i] = (<const char *>code.name.data)[:code.name.length].decode("utf-8", "replace")
         return 0
 
-    cdef int call(self, tuple handlers, str where, tuple arguments, code) except -1:
+    cdef int dispatch_batch(self, uint64_t batch) except -1:
         cdef Meter timer = self.timer
-        for handler in handlers:
+        for handler in self.batch_handlers:
             try:
-                if timer is None:
-                    handler(*arguments)
-                else:
-                    timer.depth += 1
-                    if timer.depth == 1:
-                        timer.running, timer.running_where = handler, where
-                    try:
-                        handler(*arguments)
-                    finally:
-                        timer.depth -= 1
-                        timer.called(handler, where, code)
-            except (Exception, CancelledError) as error:  # CancelledError of a future that it looked at
-                self.report(error, where)
+                if timer is not None:
+                    timer.begin_row(handler, "on_batch")
+                try:
+                    handler(batch)
+                finally:
+                    if timer is not None:
+                        timer.end_row(handler, "on_batch", "")
+            except (Exception, CancelledError) as error:
+                self.report(error, "on_batch")
         return 0
 
     cdef int report(self, object error, str where) except -1:
@@ -1064,7 +1092,7 @@ cdef class Decoder:
         cdef uint64_t slot
         cdef Code *code
         cdef list rings = [None, None, None]
-        cdef str name = (<const char *>&key)[:8].rstrip(b"\0").decode("ascii")
+        cdef str name = code_of(key)
         for level in range(3):
             if self.history_length[level]:
                 rings[level] = Ring(DTYPES[LEVELS[level]], self.history_length[level], "history")
@@ -1182,6 +1210,10 @@ cdef bint is_code(str name):
     return 1 <= len(name) <= 8 and all([ord(letter) < 128 and is_code_byte(ord(letter)) for letter in name])
 
 
+cdef str code_of(uint64_t key):
+    return (<const char *>&key)[:8].rstrip(b"\0").decode("ascii")
+
+
 cdef uint64_t key_of(str name):
     cdef uint64_t key = 0
     cdef bytes raw = name.encode("ascii")
@@ -1244,7 +1276,7 @@ cdef as_date(day):
 cdef tuple as_handlers(str name, handlers):
     if handlers is None:
         return ()
-    several = (handlers,) if callable(handlers) else tuple(handlers)
+    several = (handlers,) if callable(handlers) or isinstance(handlers, Handler) else tuple(handlers)
     for handler in several:
         check(name, handler)
     return several
