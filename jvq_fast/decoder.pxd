@@ -16,6 +16,12 @@ cdef extern from "rows.h" nogil:
         bint forced
 
 
+cdef extern from "numbers.h" nogil:
+    ctypedef struct jvq_numbers:
+        pass
+    ctypedef const uint8_t *(*jvq_number_scanner)(const uint8_t *p, int count, jvq_numbers *out) noexcept
+
+
 cdef extern from "trades.h" nogil:
     ctypedef struct jvq_trade_run:
         const uint8_t *cursor
@@ -126,6 +132,7 @@ cdef class Decoder:
 
     cdef jvq_inflater *inflater
     cdef jvq_trade_publisher publish_trades
+    cdef jvq_number_scanner scan_numbers
     cdef jvq_trade_run run_of_trades
     cdef uint8_t *text
     cdef size_t text_room

@@ -36,6 +36,9 @@ cdef extern from "inflate.h" nogil:
 cdef extern from "trades.h" nogil:
     jvq_trade_publisher jvq_choose_trade_publisher(bint for_any)
 
+cdef extern from "numbers.h" nogil:
+    jvq_number_scanner jvq_choose_number_scanner(bint for_any)
+
 cdef extern from "rows.h" nogil:
     enum:
         JVQ_STALE
@@ -94,10 +97,10 @@ cdef extern from "rows.h" nogil:
         int64_t ask_volume[10]
     int jvq_parse_code(const uint8_t *p, uint64_t *code)
     int jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out, int64_t *time_of_day)
-    int jvq_parse_quote(const uint8_t **cursor, size_t limit, bint is_index, jvq_order *order, jvq_quote *out,
-                        int64_t *time_of_day, jvq_text *name)
-    int jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_order *order, jvq_depth *out,
-                        int64_t *time_of_day, jvq_text *name)
+    int jvq_parse_quote(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, bint is_index,
+                        jvq_order *order, jvq_quote *out, int64_t *time_of_day, jvq_text *name)
+    int jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, jvq_order *order,
+                        jvq_depth *out, int64_t *time_of_day, jvq_text *name)
     int jvq_fault(const uint8_t *start, const uint8_t *end, size_t limit, int fields, int first)
     void jvq_order_restart(jvq_order *order)
 
@@ -239,6 +242,7 @@ cdef class Decoder:
             raise MemoryError()
         jvq_inflater_init(self.inflater)
         self.publish_trades = jvq_choose_trade_publisher(False)
+        self.scan_numbers = jvq_choose_number_scanner(False)
         self.run_of_trades.tape = self.tapes[TRADES]
         memset(self.slots, 0xFF, (self.slot_mask + 1) * sizeof(int))
 
@@ -765,11 +769,12 @@ cdef class Decoder:
         if self.pending[level] >= self.part[level]:
             self.dispatch_part()
         if level == QUOTES:
-            status = jvq_parse_quote(&p, self.max_record, (<uint8_t *>&key)[0] == b"i", &self.lv1_order, &record.quote,
-                                     &time_of_day, &name)
+            status = jvq_parse_quote(&p, self.max_record, self.scan_numbers, (<uint8_t *>&key)[0] == b"i",
+                                     &self.lv1_order, &record.quote, &time_of_day, &name)
             flags = &record.quote.flags
         else:
-            status = jvq_parse_depth(&p, self.max_record, &self.lv10_order, &record.depth, &time_of_day, &name)
+            status = jvq_parse_depth(&p, self.max_record, self.scan_numbers, &self.lv10_order, &record.depth,
+                                     &time_of_day, &name)
             flags = &record.depth.flags
         if status != JVQ_OK:
             return self.refuse_record(text, level, status)

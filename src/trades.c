@@ -1,16 +1,6 @@
 #include "trades.h"
 
-#include "digits.h"
-
-#if defined(__GNUC__) && defined(__x86_64__) && !defined(JVQ_PORTABLE)
-#include <immintrin.h>
-#define HAS_CLONE 1
-#define AVX2 __attribute__((target("avx2,bmi,bmi2")))
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#else
-#define HAS_CLONE 0
-#define ALWAYS_INLINE inline
-#endif
+#include "avx2.h"
 
 #define DAY INT64_C(86400000000000)
 #define EXACT (UINT64_C(1) << 53)
@@ -28,7 +18,7 @@ typedef struct usual {
 
 /* --- for any processor --- */
 
-static ALWAYS_INLINE bool parse(const uint8_t *p, usual *trade)
+static JVQ_ALWAYS_INLINE bool parse(const uint8_t *p, usual *trade)
 {
     const uint64_t clock = jvq_load_text(p) ^ UINT64_C(0x30303A30303A3030);
     const uint64_t pairs = clock * 10 + (clock >> 8);
@@ -72,7 +62,7 @@ static ALWAYS_INLINE bool parse(const uint8_t *p, usual *trade)
 typedef bool parser(const uint8_t *p, usual *trade);
 typedef void publisher(jvq_trade_run *run, const usual *trade, int64_t time);
 
-static ALWAYS_INLINE uint64_t publish_run(jvq_trade_run *run, uint64_t most, parser *parse_one,
+static JVQ_ALWAYS_INLINE uint64_t publish_run(jvq_trade_run *run, uint64_t most, parser *parse_one,
                                           publisher *publish_one)
 {
     const uint8_t *p = run->cursor;
@@ -102,7 +92,7 @@ static ALWAYS_INLINE uint64_t publish_run(jvq_trade_run *run, uint64_t most, par
     return count;
 }
 
-static ALWAYS_INLINE void publish(jvq_trade_run *run, const usual *trade, int64_t time)
+static JVQ_ALWAYS_INLINE void publish(jvq_trade_run *run, const usual *trade, int64_t time)
 {
     jvq_trade record;
     record.seq = ++run->seq;
@@ -121,54 +111,20 @@ static uint64_t publish_trades(jvq_trade_run *run, uint64_t most) { return publi
 
 /* --- with AVX2 --- */
 
-#if HAS_CLONE
-typedef struct four_numbers {
-    uint64_t first, second, third, fourth;
-} four_numbers;
-
-/* Numbers of up to eight digits each, left-aligned in their words with zero bytes before them. */
-static AVX2 ALWAYS_INLINE four_numbers parse_four(uint64_t first, uint64_t second, uint64_t third, uint64_t fourth)
-{
-    const __m256i text = _mm256_set_epi64x((int64_t)fourth, (int64_t)third, (int64_t)second, (int64_t)first);
-    const __m256i digits = _mm256_subs_epu8(text, _mm256_set1_epi8('0'));
-    const __m256i pairs = _mm256_maddubs_epi16(digits, _mm256_set1_epi16(0x010A));
-    const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x00010064));
-    const __m256i packed = _mm256_packus_epi32(fours, fours);
-    const __m256i eights = _mm256_madd_epi16(packed, _mm256_set1_epi32(0x00012710));
-    const uint64_t low = (uint64_t)_mm_cvtsi128_si64(_mm256_castsi256_si128(eights));
-    const uint64_t high = (uint64_t)_mm_cvtsi128_si64(_mm256_extracti128_si256(eights, 1));
-    return (four_numbers){low & UINT32_MAX, low >> 32, high & UINT32_MAX, high >> 32};
-}
-
-/* The last `count` digits of eight, and zero bytes before them. */
-static AVX2 ALWAYS_INLINE uint64_t left_aligned(const uint8_t *p, unsigned count)
-{
-    return jvq_load_text(p) << ((0 - 8 * count) & 63);
-}
-
-static AVX2 ALWAYS_INLINE uint64_t mark_no_digits(const uint8_t *p)
-{
-    /* '0' to '9' become the least signed bytes */
-    const __m256i shift = _mm256_set1_epi8(0x50), nine = _mm256_set1_epi8((char)0x89);
-    const __m256i low = _mm256_add_epi8(_mm256_loadu_si256((const __m256i *)(const void *)p), shift);
-    const __m256i high = _mm256_add_epi8(_mm256_loadu_si256((const __m256i *)(const void *)(p + 32)), shift);
-    return (uint32_t)_mm256_movemask_epi8(_mm256_cmpgt_epi8(low, nine)) |
-           (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpgt_epi8(high, nine)) << 32;
-}
-
-static AVX2 ALWAYS_INLINE bool parse_with_avx2(const uint8_t *p, usual *trade)
+#if JVQ_HAS_AVX2
+static JVQ_AVX2 JVQ_ALWAYS_INLINE bool parse_with_avx2(const uint8_t *p, usual *trade)
 {
     const __m128i text = _mm_loadu_si128((const __m128i *)(const void *)p);
     const __m128i pattern = _mm_setr_epi8(0, 0, ':', 0, 0, ':', 0, 0, '.', 0, 0, 0, ',', 0, 0, 0);
     const __m128i pairs_of = _mm_setr_epi8(0, 1, 3, 4, 6, 7, -1, 9, 10, 11, -1, -1, -1, -1, -1, -1);
     const __m128i most = _mm_setr_epi16(23, 59, 59, 9, 99, 99, 99, 99);
     const __m128i seconds_of = _mm_setr_epi16(3600, 60, 1000, 100, 1, 0, 0, 0);
-    const uint64_t marks = mark_no_digits(p);
+    const uint64_t marks = jvq_avx2_mark_no_digits(p);
     const uint32_t separators = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(text, pattern));
     __m128i clock;
-    uint64_t seconds, rest, mantissa;
+    __m256i numbers;
+    uint64_t seconds, rest, left, id_and_whole, decimals_and_volume, mantissa;
     unsigned id_end, point, price_end, end, id_digits, wholes, decimals, volume_digits;
-    four_numbers numbers;
 
     clock = _mm_maddubs_epi16(_mm_subs_epu8(_mm_shuffle_epi8(text, pairs_of), _mm_set1_epi8('0')),
                               _mm_set1_epi16(0x010A));
@@ -180,7 +136,7 @@ static AVX2 ALWAYS_INLINE bool parse_with_avx2(const uint8_t *p, usual *trade)
     rest = (uint64_t)(uint32_t)_mm_extract_epi32(clock, 2) + (seconds >> 32);
 
     id_end = TIME_LENGTH + (unsigned)_tzcnt_u64(marks >> TIME_LENGTH);
-    uint64_t left = _blsr_u64(marks >> TIME_LENGTH);
+    left = _blsr_u64(marks >> TIME_LENGTH);
     point = TIME_LENGTH + (unsigned)_tzcnt_u64(left);
     left = _blsr_u64(left);
     price_end = TIME_LENGTH + (unsigned)_tzcnt_u64(left);
@@ -193,27 +149,32 @@ static AVX2 ALWAYS_INLINE bool parse_with_avx2(const uint8_t *p, usual *trade)
     if (((id_digits - 1) | (wholes - 1) | (decimals - 1) | (volume_digits - 1)) > 7 || p[id_end] != ',' ||
         p[point] != '.' || p[price_end] != ',' || (p[end] != '|' && p[end] != '\n'))
         return false;
-    numbers = parse_four(left_aligned(p + TIME_LENGTH, id_digits), left_aligned(p + id_end + 1, wholes),
-                         left_aligned(p + point + 1, decimals), left_aligned(p + price_end + 1, volume_digits));
-    mantissa = numbers.second * jvq_whole_pow10[decimals] + numbers.third;
+    numbers = jvq_avx2_parse_digits(_mm256_set_epi64x(
+        (int64_t)jvq_avx2_align(jvq_load_text(p + price_end + 1), volume_digits),
+        (int64_t)jvq_avx2_align(jvq_load_text(p + point + 1), decimals),
+        (int64_t)jvq_avx2_align(jvq_load_text(p + id_end + 1), wholes),
+        (int64_t)jvq_avx2_align(jvq_load_text(p + TIME_LENGTH), id_digits)));
+    id_and_whole = (uint64_t)_mm_cvtsi128_si64(_mm256_castsi256_si128(numbers));
+    decimals_and_volume = (uint64_t)_mm_cvtsi128_si64(_mm256_extracti128_si256(numbers, 1));
+    mantissa = (id_and_whole >> 32) * jvq_whole_pow10[decimals] + (decimals_and_volume & UINT32_MAX);
     if (mantissa - 1 >= EXACT)
         return false;
     trade->time_of_day = (int64_t)((seconds & UINT32_MAX) * 1000 + rest) * 1000000;
-    trade->id = numbers.first;
+    trade->id = id_and_whole & UINT32_MAX;
     trade->price = (double)(int64_t)mantissa / jvq_pow10[decimals];
-    trade->volume = numbers.fourth;
+    trade->volume = decimals_and_volume >> 32;
     trade->length = end;
     return true;
 }
 
-static AVX2 ALWAYS_INLINE void store_with_avx2(uint8_t *place, __m256i first, __m256i second)
+static JVQ_AVX2 JVQ_ALWAYS_INLINE void store_with_avx2(uint8_t *place, __m256i first, __m256i second)
 {
     _mm256_storeu_si256((__m256i *)(void *)place, first);
     _mm256_storeu_si256((__m256i *)(void *)(place + 32), second);
 }
 
 /* What readers copy meanwhile may be torn, and they know; so the stores may be as wide as they like. */
-static AVX2 ALWAYS_INLINE void publish_with_avx2(jvq_trade_run *run, const usual *trade, int64_t time)
+static JVQ_AVX2 JVQ_ALWAYS_INLINE void publish_with_avx2(jvq_trade_run *run, const usual *trade, int64_t time)
 {
     const __m128i stamp = _mm_set_epi64x(time, (int64_t)++run->seq);
     const __m128i source = _mm_set_epi64x((int64_t)run->code, run->recv);
@@ -233,7 +194,7 @@ static AVX2 ALWAYS_INLINE void publish_with_avx2(jvq_trade_run *run, const usual
     }
 }
 
-static AVX2 uint64_t publish_trades_with_avx2(jvq_trade_run *run, uint64_t most)
+static JVQ_AVX2 uint64_t publish_trades_with_avx2(jvq_trade_run *run, uint64_t most)
 {
     return publish_run(run, most, parse_with_avx2, publish_with_avx2);
 }
@@ -241,8 +202,8 @@ static AVX2 uint64_t publish_trades_with_avx2(jvq_trade_run *run, uint64_t most)
 
 jvq_trade_publisher jvq_choose_trade_publisher(bool for_any)
 {
-#if HAS_CLONE
-    if (!for_any && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
+#if JVQ_HAS_AVX2
+    if (!for_any && jvq_processor_has_avx2())
         return publish_trades_with_avx2;
 #endif
     (void)for_any;

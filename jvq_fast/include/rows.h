@@ -6,7 +6,7 @@
 #ifndef JVQ_ROWS_H
 #define JVQ_ROWS_H
 
-#include "decimal.h"
+#include "numbers.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -124,10 +124,10 @@ static inline int jvq_parse_code(const uint8_t *p, uint64_t *code)
 
 /* The parsers set everything but seq, time, recv and code; `time_of_day` is in ns. */
 jvq_status jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out, int64_t *time_of_day);
-jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, bool is_index, jvq_order *order, jvq_quote *out,
-                           int64_t *time_of_day, jvq_text *name);
-jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_order *order, jvq_depth *out,
-                           int64_t *time_of_day, jvq_text *name);
+jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, bool is_index,
+                           jvq_order *order, jvq_quote *out, int64_t *time_of_day, jvq_text *name);
+jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, jvq_order *order,
+                           jvq_depth *out, int64_t *time_of_day, jvq_text *name);
 
 /* Begins anew, as each connection does; a forced order stays. */
 void jvq_order_restart(jvq_order *order);
