@@ -26,7 +26,7 @@ def one_core() -> Iterator[None]:
 
 
 def facts(*packages: str) -> dict[str, Any]:
-    """Python, system, processor and versions."""
+    """Python, system, processor and versions; a package that is not here ends the program."""
     model = ""
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -37,5 +37,12 @@ def facts(*packages: str) -> dict[str, Any]:
         "cpu": model,
         "cores": os.cpu_count(),
         "jvq_fast": jvq.__version__,
-        **{name: importlib.metadata.version(name) for name in packages},
+        **{name: version(name) for name in packages},
     }
+
+
+def version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise SystemExit(f"{package} is not installed: python -m pip install --editable '.[bench]'") from None
