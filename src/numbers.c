@@ -87,46 +87,58 @@ static JVQ_AVX2 const uint8_t *scan_numbers_with_avx2(const uint8_t *p, int coun
     long_number longs[MOST_LONG];
     int long_count = 0, at = 0;
     unsigned start = 0, end = 0;
+    uint8_t not_commas = 0; /* before each number stands one, before the first as well */
     const int found = find_marks(p, places);
 
     for (int i = 0; i < count; i++) {
-        unsigned point = places[at++], digits, decimals = 0;
+        unsigned point = places[at++], decimals;
+        int64_t value = 0;
+        bool is_long;
+
+        not_commas |= (uint8_t)(p[(int)start - 1] ^ ',');
         if (p[point] == '-' && point == start) {
             negatives |= UINT64_C(1) << i;
             start++;
             point = places[at++];
         }
-        end = point;
         if (p[point] == '.') {
+            const unsigned wholes = point - start;
             end = places[at++];
             decimals = end - point - 1;
-            if (decimals - 1 >= MOST_DECIMALS || point == start)
+            if (wholes - 1 >= MOST_DIGITS || decimals - 1 >= MOST_DECIMALS || wholes + decimals > MOST_DIGITS)
                 return scan_numbers(p, count, out);
-            pointed |= UINT64_C(1) << i;
-        }
-        digits = end - start - (decimals != 0);
-        if (digits - 1 >= MOST_DIGITS || p[end] != (i + 1 < count ? ',' : p[end]))
-            return scan_numbers(p, count, out);
-        if (end - start <= 8) {
-            uint64_t word = jvq_load_text(p + start);
-            if (decimals) {
-                const unsigned bits = 8 * (point - start);
-                word = _bzhi_u64(word, bits) | word >> (bits + 8) << bits;
+            is_long = wholes + decimals > 7;
+            if (is_long) {
+                value = (int64_t)(jvq_many_digits(p + start, wholes) * jvq_whole_pow10[decimals] +
+                                  jvq_few_digits(p + point + 1, decimals));
+            } else {
+                const uint64_t text = jvq_load_text(p + start);
+                words[i] = jvq_avx2_align(_bzhi_u64(text, 8 * wholes) | text >> (8 * wholes + 8) << 8 * wholes,
+                                          wholes + decimals);
             }
-            words[i] = jvq_avx2_align(word, digits);
+            pointed |= UINT64_C(1) << i;
         } else {
-            uint64_t value = jvq_many_digits(p + start, point - start);
+            const unsigned wholes = point - start;
+            end = point;
+            decimals = 0;
+            if (wholes - 1 >= MOST_DIGITS)
+                return scan_numbers(p, count, out);
+            is_long = wholes > 8;
+            if (is_long)
+                value = (int64_t)jvq_many_digits(p + start, wholes);
+            else
+                words[i] = jvq_avx2_align(jvq_load_text(p + start), wholes);
+        }
+        if (is_long) {
             if (long_count == MOST_LONG)
                 return scan_numbers(p, count, out);
-            if (decimals)
-                value = value * jvq_whole_pow10[decimals] + jvq_few_digits(p + point + 1, decimals);
             words[i] = 0;
-            longs[long_count++] = (long_number){i, (int64_t)value};
+            longs[long_count++] = (long_number){i, value};
         }
         scales[i] = jvq_pow10[decimals];
         start = end + 1;
     }
-    if (at > found || !ends_record(p[end]))
+    if (at > found || not_commas || !ends_record(p[end]))
         return scan_numbers(p, count, out);
     for (int i = count; i % 4; i++) {
         words[i] = 0;

@@ -14,7 +14,7 @@ typedef struct jvq_numbers {
     bool has_empty;     /* nothing between two separators: it counts as 0 */
 } jvq_numbers;
 
-/* Scans `count` numbers with commas between them, the last followed by the end of the record. Returns the byte behind
+/* Scans `count` numbers with a comma before each, the last followed by the end of the record. Returns the byte behind
  * that, or NULL where one is no number, or not followed by what it should be. */
 typedef const uint8_t *(*jvq_number_scanner)(const uint8_t *p, int count, jvq_numbers *out);
 
