@@ -43,28 +43,37 @@ class Shape:
 
 @dataclass(frozen=True)
 class Day:
-    """One day of real level-2 packets, and how many of 10,000 of them carry how many trades."""
+    """One day of real level-2 packets, and what others are like it: its codes and their prices, how volumes are spread
+    (the exponent of Pareto's distribution of lots), and how many of 10,000 packets carry how many trades."""
 
     file: str
-    codes: int
     every: int
+    cents: dict[str, int]
+    lots: float
     trades: dict[int, int]
 
 
 DAYS = {
     "lv2, real packets": Day(
         "lv2_5SH_20230711.csv.gz",
-        codes=5,
         every=10,
+        cents={"600536": 5086, "600761": 2145, "600961": 923, "601825": 547, "605580": 1442},
+        lots=0.8,
         trades={1: 4808, 2: 1967, 3: 1044, 4: 657, 5: 399, 6: 273, 7: 190, 8: 143, 10: 279, 15: 173, 25: 55, 40: 12},
     ),
     "lv2, real packets of 600519": Day(
         "lv2_600519_20230201.csv.gz",
-        codes=1,
         every=4,
+        cents={"600519": 183_500},
+        lots=2.8,
         trades={1: 6936, 2: 1810, 3: 581, 4: 246, 5: 141, 6: 81, 7: 43, 8: 33, 10: 66, 15: 33, 25: 20, 60: 10},
     ),
 }
+
+
+def clock(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds % 86_400_000, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:03d}"
 
 
 class Market:
@@ -78,12 +87,11 @@ class Market:
         self.volume = dict.fromkeys(self.codes, 0)
         self.amount = dict.fromkeys(self.codes, 0)
         self.ids = itertools.count(1_000_000)
-        self.clock = 34_200_000
+        self.milliseconds = 34_200_000
 
     def time(self) -> str:
-        self.clock += self.random.randrange(1, 40)
-        seconds, milliseconds = divmod(self.clock % 86_400_000, 1000)
-        return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{milliseconds:03d}"
+        self.milliseconds += self.random.randrange(1, 40)
+        return clock(self.milliseconds)
 
     def step(self, code: str) -> tuple[int, int]:
         self.cents[code] = cents = max(100, self.cents[code] + self.random.choice((-1, 0, 0, 1)))
@@ -140,9 +148,29 @@ def real_packets(day: Day) -> list[str]:
     return packets
 
 
-def like_real_packets(day: Day, market: Market) -> list[str]:
-    """Generated messages with as many trades as those of the day."""
-    return [market.trades(n) for n in market.random.choices([*day.trades], [*day.trades.values()], k=4000)]
+def like_real_packets(day: Day) -> list[str]:
+    """Generated messages with as many trades as those of the day, and their codes, prices, volumes, times and ids."""
+    draw = random.Random(f"{SEED} {day.file}")
+    codes, cents = [*day.cents], dict(day.cents)
+    milliseconds, number = 34_200_000, 10_000
+    packets = []
+    for size in draw.choices([*day.trades], [*day.trades.values()], k=4000):
+        milliseconds += 10 * draw.randrange(1, 700)
+        number += draw.randrange(1, 2400)
+        code = draw.choice(codes)
+        trades: dict[str, list[str]] = {}
+        for _ in range(size):
+            if draw.random() < 0.15:
+                code = draw.choice(codes)
+                milliseconds += 10
+                number += draw.randrange(9)
+            cents[code] += draw.choice((-1, 0, 0, 0, 0, 1))
+            number += 1
+            volume = 100 * int(draw.paretovariate(day.lots))
+            trade = f"{clock(milliseconds)},{number},{cents[code] / 100:.2f},{volume}"
+            trades.setdefault(code, []).append(trade)
+        packets.append("\n".join(f"lv2_{code}=" + "|".join(records) for code, records in trades.items()))
+    return packets
 
 
 def trades(count: int) -> Callable[[Market], str]:
@@ -177,8 +205,8 @@ def texts(name: str) -> tuple[str, list[bytes]]:
     elif (DATA / DAYS[name].file).is_file():
         source, made = f"real: {DAYS[name].file}", real_packets(DAYS[name])
     else:
-        source = f"generated, of the same sizes: no {DAYS[name].file} here"
-        made = like_real_packets(DAYS[name], Market(DAYS[name].codes, name))
+        source = f"generated, like them: no {DAYS[name].file} here"
+        made = like_real_packets(DAYS[name])
     return source, [text.encode() for text in made]
 
 
