@@ -32,10 +32,11 @@ WAIT = 60.0  # seconds for what takes next to none
 class Stream:
     """Messages that are sent again and again, and what a client must find in them."""
 
-    def __init__(self, payloads: Sequence[bytes], subscription: Iterable[str]) -> None:
+    def __init__(self, payloads: Sequence[bytes]) -> None:
         self.payloads = payloads
-        self.subscription = ",".join(subscription)
         texts = [zlib.decompress(payload, -zlib.MAX_WBITS) for payload in payloads]
+        names = {row.partition(b"=")[0].decode() for text in texts for row in text.split(b"\n")}
+        self.subscription = ",".join(sorted(names))
         self._rows = np.array([text.count(b"=") for text in texts])
         self._trades = self._rows + [text.count(b"|") for text in texts]
         self._prices = [float(text.rsplit(b",", 2)[1]) for text in texts]
@@ -193,7 +194,7 @@ def stop(program: subprocess.Popen[str]) -> None:
 def packets() -> tuple[Shape, Stream]:
     """Real packets of one stock, of one row each."""
     (each,) = shapes(only="lv2, real packets of 600519")
-    return each, Stream(each.payloads, ["lv2_600519"])
+    return each, Stream(each.payloads)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -79,10 +79,9 @@ def openings() -> dict[str, tuple[Stream, float, int]]:
 
     bursts = [row for _ in range(BURSTS) for row in rows(TRADES // BURSTS, 1)]
     ticks = ["\n".join(rows(TRADES // TICKS, 0)) for _ in range(TICKS)]
-    subscription = [f"lv2_{code}" for code in market.codes]
 
     def stream(texts: list[str]) -> Stream:
-        return Stream(deflate([text.encode() for text in texts], "6"), subscription)
+        return Stream(deflate([text.encode() for text in texts], "6"))
 
     return {
         "the open, in bursts": (stream(bursts), BURSTS * CODES, CODES),
