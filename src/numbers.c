@@ -46,10 +46,11 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE int find_marks(const uint8_t *p, uint16_t *pla
     for (int block = 0; block < MOST_BLOCKS; block++, p += 64) {
         const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)p);
         const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32));
-        const __m256i ends = _mm256_or_si256(
-            _mm256_or_si256(_mm256_cmpeq_epi8(low, bar), _mm256_cmpeq_epi8(low, newline)),
-            _mm256_or_si256(_mm256_cmpeq_epi8(high, bar), _mm256_cmpeq_epi8(high, newline)));
-        uint64_t marks = jvq_avx2_mark_no_digits(p);
+        const uint64_t ends =
+            jvq_avx2_gather(_mm256_or_si256(_mm256_cmpeq_epi8(low, bar), _mm256_cmpeq_epi8(low, newline)),
+                            _mm256_or_si256(_mm256_cmpeq_epi8(high, bar), _mm256_cmpeq_epi8(high, newline)));
+        /* none behind the first end */
+        uint64_t marks = jvq_avx2_mark_no_digits(p) & _blsmsk_u64(ends);
         const int count = (int)_mm_popcnt_u64(marks), base = 64 * block;
         uint16_t *const out = places + found;
         int i;
@@ -65,7 +66,7 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE int find_marks(const uint8_t *p, uint16_t *pla
             marks = _blsr_u64(marks);
         }
         found += count;
-        if (!_mm256_testz_si256(ends, ends)) {
+        if (ends) {
             memset(places + found, 0, 4 * sizeof *places);
             return found;
         }
@@ -91,10 +92,14 @@ static JVQ_AVX2 const uint8_t *scan_numbers_with_avx2(const uint8_t *p, int coun
     const int found = find_marks(p, places);
 
     for (int i = 0; i < count; i++) {
-        unsigned point = places[at++], decimals;
+        unsigned point, decimals;
         int64_t value = 0;
         bool is_long;
 
+        /* at most two places more are looked at before the next turn */
+        if (at >= found)
+            return scan_numbers(p, count, out);
+        point = places[at++];
         not_commas |= (uint8_t)(p[(int)start - 1] ^ ',');
         if (p[point] == '-' && point == start) {
             negatives |= UINT64_C(1) << i;
