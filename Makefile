@@ -3,20 +3,27 @@
 # make test-long  the suite, whole
 # make fuzz       the fuzz targets, for long; ARGS="--runs 10000000 decode" for one
 # make lint       ruff, cython-lint, mypy, stubtest, compiler warnings
-# make bench      microseconds per message beside the official client, inflating beside the C libraries, and scaling
+# make bench      all benchmarks, each with what it is measured beside; numbers into build/bench. Or make bench-decode
 # PYTHON=python3.12 make test    another interpreter, 3.11 or newer; ARGS="-k ring" goes to pytest
+# make bench ARGS="--rounds 5"   goes to each benchmark
 
 PYTHON ?= python3
 CC ?= cc
 VENV := .venv
 BIN := $(VENV)/bin
+BENCHMARKS := decode inflate latency throughput scaling
+# What their C, C++ and Go need: Debian's packages, and a file of each.
+NATIVE := g++:/usr/bin/g++ golang-go:/usr/bin/go libboost-dev:/usr/include/boost/version.hpp \
+  libdeflate-dev:/usr/include/libdeflate.h libisal-dev:/usr/include/isa-l.h valgrind:/usr/bin/valgrind \
+  zlib1g-dev:/usr/include/zlib.h
 COMPILED := $(wildcard src/* jvq_fast/*.pxd jvq_fast/include/*) setup.py pyproject.toml
 
 # One entry of pyproject.toml's lists a line.
 listed = $(BIN)/python -c "import tomllib; t = tomllib.load(open('pyproject.toml', 'rb')); print(*t$(1), sep='\n')"
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-long fuzz lint bench clean
+.NOTPARALLEL:
+.PHONY: demo test test-long fuzz lint bench bench-native $(BENCHMARKS:%=bench-%) clean
 
 demo: $(VENV)/installed
 	@$(BIN)/jvq-fast demo --seconds 20
@@ -33,10 +40,21 @@ fuzz: $(VENV)/ready
 lint: $(VENV)/ready
 	$(BIN)/pytest tests/test_lint.py tests/test_types.py $(ARGS)
 
-bench: $(VENV)/ready
-	$(BIN)/python -m benchmarks.decode $(ARGS)
-	$(BIN)/python -m benchmarks.inflate
-	$(BIN)/python -m benchmarks.scaling
+bench: $(BENCHMARKS:%=bench-%)
+
+$(BENCHMARKS:%=bench-%): bench-%: $(VENV)/bench bench-native
+	@mkdir -p build/bench
+	$(BIN)/python -m benchmarks.$* --json build/bench/$*.json $(ARGS)
+
+# Installs them where it may, else says what is left out without them.
+bench-native:
+	@missing=$$(for each in $(NATIVE); do test -e "$${each#*:}" || echo "$${each%%:*}"; done); \
+	if test -z "$$missing"; then :; \
+	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	  echo "installing" $$missing; \
+	  { apt-get -qq update; apt-get -qq install -y --no-install-recommends $$missing; } >/dev/null || \
+	    echo "could not be installed; what needs them is left out:" $$missing; \
+	else echo "what needs these is left out; as root: apt-get install" $$missing; fi
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -62,6 +80,12 @@ $(VENV)/installed: $(VENV)/tools $(COMPILED)
 $(VENV)/ready: $(VENV)/installed
 	@echo "installing what the tests need"
 	@$(call listed,['project']['optional-dependencies']['test']) >$@.txt
+	@$(BIN)/python -m pip install -qq -r $@.txt
+	@touch $@
+
+$(VENV)/bench: $(VENV)/installed
+	@echo "installing what the benchmarks measure beside"
+	@$(call listed,['project']['optional-dependencies']['bench']) >$@.txt
 	@$(BIN)/python -m pip install -qq -r $@.txt
 	@touch $@
 

@@ -114,7 +114,8 @@ def extension(name: str, *sources: str) -> Extension:
 EXTENSIONS = [
     extension("meter", "meter.pyx"),
     extension("ring", "ring.pyx"),
-    extension("decoder", "decoder.pyx", "rows.c", "decimal.c", "inflate.c"),
+    extension("native", "native.pyx"),
+    extension("decoder", "decoder.pyx", "trades.c", "rows.c", "numbers.c", "decimal.c", "inflate.c"),
     extension("listener", "listener.pyx"),
 ]
 

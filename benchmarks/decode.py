@@ -1,125 +1,128 @@
-"""Microseconds per message, from payload to records, beside the official client.
+"""From payload to records: microseconds per message, nanoseconds per record, megabytes of text per second.
 
-    python -m benchmarks.decode [--rounds N] [--json FILE]
+    python -m benchmarks.decode [--rounds N] [--shapes TEXT] [--compression 6|1|9|go|all] [--json FILE]
 
 Contenders, interleaved round by round in one process on one core:
 
 - ``jvq_fast``            ``Decoder.decode``, no callbacks
 - ``jvq_fast, handlers``  the same with a handler that does nothing for each level
+- ``C: ...``              zlib, libdeflate or ISA-L and a plain parser with one ring a level (``benchmarks/native``),
+                          whichever have their headers here (Debian: zlib1g-dev libdeflate-dev libisal-dev)
+- ``zlib, str.split``     the standard library's zlib, and the text split into lists of numbers
+- ``isal, str.split``     the same with the package isal
 - ``official parser``     jvQuant's parse classes behind the inflating and decoding its client does
 - ``official client``     jvQuant's own message handler, whole, with handlers that do nothing
 
-Each number is the median over warm rounds; the spread is the middle half of the rounds. Both sides are checked to have
-made the same number of trades before anything is measured.
+The C ones are measured within C; all others by a loop in Python around their call. In a round each passes over the
+messages as often as fills some milliseconds. What is measured is the thread's processor time: nothing here waits, and a
+neighbour on the core must not be counted. Each number is the median over warm rounds; the spread is the middle half
+of the rounds. Before anything is measured all are checked to read the same: as many records, the same prices and, of
+those in C, the same last record of every message.
 """
 
-import logging
 import sys
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 import jvq_fast as jvq
+from benchmarks import libraries
+from benchmarks.compositions import Composition, compositions
 from benchmarks.machine import facts, one_core
+from benchmarks.peers import Run, isal_and_split, official_client, official_parser, prices_of, zlib_and_split
 from benchmarks.rounds import quartiles, read_options, write
-from benchmarks.shapes import Shape, describe, shapes
+from benchmarks.shapes import Shape, add_options, chosen, describe
 
 OURS = "jvq_fast"
+OFFICIAL = "official parser"
+IN_C = "C: "
+DAY = "2026-11-23"  # the reference parser's
 RECV = 1_795_400_000_000_000_000  # an arrival after every time of the generated day
 WARM_UP = 3  # rounds
+ROUND_NS = 4_000_000
 
-Contender = Callable[[bytes], object]
+# Goes n times through the messages of a shape, and returns the nanoseconds that took.
+Passes = Callable[[int], int]
 
 
 def nothing(*_: object) -> None:
     """A handler that costs its call."""
 
 
-def contenders() -> dict[str, Contender]:
-    import jvQuant
+def passes(run: Run, payloads: Sequence[bytes]) -> Passes:
+    def timed(repeat: int) -> int:
+        start = time.thread_time_ns()
+        for _ in range(repeat):
+            for payload in payloads:
+                run(payload, RECV)
+        return time.thread_time_ns() - start
 
-    parse = jvQuant.websocket_client.parse
+    return timed
 
-    plain = jvq.Decoder(trading_day="2026-11-23")
-    handled = jvq.Decoder(trading_day="2026-11-23")
+
+def contenders(each: Shape, in_c: dict[str, Composition]) -> dict[str, Passes]:
+    plain, handled = jvq.Decoder(trading_day=DAY), jvq.Decoder(trading_day=DAY)
     handled.on_trades = handled.on_quotes = handled.on_depths = nothing
-
-    def official_parser(payload: bytes) -> int:
-        text = zlib.decompress(payload, -zlib.MAX_WBITS).decode("utf-8")
-        rows = 0
-        for row in text.split("\n"):
-            if row.startswith("lv1_"):
-                parse.AbLv1(row)
-            elif row.startswith("lv2_"):
-                parse.AbLv2(row)
-            elif row.startswith("lv10"):
-                parse.AbLv10(row)
-            rows += 1
-        return rows
-
     return {
-        OURS: lambda payload: plain.decode(payload, RECV),
-        f"{OURS}, handlers": lambda payload: handled.decode(payload, RECV),
-        "official parser": official_parser,
-        "official client": official_client(jvQuant.websocket_client),
+        OURS: passes(plain.decode, each.payloads),
+        f"{OURS}, handlers": passes(handled.decode, each.payloads),
+        **{name: one.passes(each.payloads, RECV, each.records) for name, one in in_c.items()},
+        "zlib, str.split": passes(zlib_and_split(), each.payloads),
+        "isal, str.split": passes(isal_and_split(), each.payloads),
+        OFFICIAL: passes(official_parser(), each.payloads),
+        "official client": passes(official_client(nothing), each.payloads),
     }
 
 
-def official_client(module: Any) -> Contender:
-    """The client's own handler of messages, on an object that was never connected."""
-    import websocket
-
-    client = module.Construct.__new__(module.Construct)
-    client.logger = logging.getLogger("websocket_client")
-    client.logger.setLevel(logging.INFO)
-    state = {"market": "ab", "data_handle_valid": False, "log_handle_valid": False}
-    for level in ("lv1", "lv2", "lv10"):
-        state |= {f"ab_{level}_handle": nothing, f"ab_{level}_handle_valid": True}
-    for name, value in state.items():
-        setattr(client, f"_Construct__{name}", value)
-    on_message = client._Construct__on_message
-    binary = websocket.ABNF.OPCODE_BINARY
-    return lambda payload: on_message(None, payload, binary, True)
-
-
-def agree(each: Shape) -> None:
-    """Both sides read the same from this shape: trade for trade, and the last price of every row."""
-    import jvQuant
-
-    parse = jvQuant.websocket_client.parse
-    theirs: list[tuple[str, float]] = []
+def agree(each: Shape, in_c: dict[str, Composition]) -> None:
+    """All read the same from this shape: the price of every record, and in C the last record of every message."""
+    decoder = jvq.Decoder(trading_day=DAY)
     ours: list[tuple[str, float]] = []
-    for payload in each.payloads:
-        for row in zlib.decompress(payload, -15).decode().split("\n"):
-            if row.startswith("lv2_"):
-                parsed = parse.AbLv2(row)
-                theirs += [(parsed.code, deal.price) for deal in parsed.deal_list]
-            elif row:
-                one = parse.AbLv1(row) if row.startswith("lv1_") else parse.AbLv10(row)
-                theirs.append((one.code, one.price))
-    decoder = jvq.Decoder(trading_day="2026-11-23")
+    handled: list[Any] = []
 
     def keep(code: str, records: Any) -> None:
         ours.extend((code, float(price)) for price in records["price"])
 
     decoder.on_trades = decoder.on_quotes = decoder.on_depths = keep
-    published = sum(decoder.decode(payload, RECV) for payload in each.payloads)
-    if published != each.records or ours != theirs:
-        raise SystemExit(f"{each.name}: {published} of {each.records} records, not what the official parser reads")
+    parse, handle, splitters = official_parser(), official_client(handled.append), (zlib_and_split(), isal_and_split())
+    records = 0
+    for payload in each.payloads:
+        ours.clear()
+        handled.clear()
+        records += decoder.decode(payload, RECV)
+        handle(payload, RECV)
+        theirs = [[(record[0], record[3]) for record in split(payload, RECV)] for split in splitters]
+        theirs += [[pair for one in parsed for pair in prices_of(one)] for parsed in (parse(payload, RECV), handled)]
+        if any(read != ours for read in theirs):
+            raise SystemExit(f"{each.name}: not all read the same prices from {payload.hex()}")
+        for name, one in in_c.items():
+            one.passes([payload], RECV, len(ours))(1)
+            for level, ring in (("trade", decoder.trades), ("quote", decoder.quotes), ("depth", decoder.depths)):
+                if ring.head and not same(one.last(level), ring.last(1)[0]):
+                    raise SystemExit(f"{each.name}: {name} reads another {level} from {payload.hex()}")
+    if records != each.records:
+        raise SystemExit(f"{each.name}: {records} of {each.records} records")
 
 
-def measure(each: Shape, running: dict[str, Contender], rounds: int) -> dict[str, dict[str, float]]:
-    """Per contender the median and the quartiles over the rounds, in microseconds; all take the same messages."""
+def same(one: Any, other: Any) -> bool:
+    """Two records, but for `seq` and `flags`."""
+    return all(np.array_equal(one[name], other[name]) for name in one.dtype.names if name not in ("seq", "flags"))
+
+
+def measure(each: Shape, running: dict[str, Passes], rounds: int) -> dict[str, dict[str, float]]:
+    """Per contender the median and the quartiles over the rounds, in microseconds per message, and what follows."""
+    messages = len(each.payloads)
+    for run in running.values():
+        run(1)
+    repeats = {name: 1 + ROUND_NS // run(1) for name, run in running.items()}
     taken: dict[str, list[float]] = {name: [] for name in running}
     for turn in range(WARM_UP + rounds):
         for name, run in running.items():
-            start = time.perf_counter_ns()
-            for payload in each.payloads:
-                run(payload)
-            elapsed = time.perf_counter_ns() - start
+            elapsed = run(repeats[name])
             if turn >= WARM_UP:
-                taken[name].append(elapsed / 1000 / len(each.payloads))
+                taken[name].append(elapsed / 1000 / repeats[name] / messages)
     result = {}
     for name, values in taken.items():
         low, middle, high = quartiles(values)
@@ -127,35 +130,54 @@ def measure(each: Shape, running: dict[str, Contender], rounds: int) -> dict[str
             "message_us": middle,
             "low_us": low,
             "high_us": high,
-            "record_us": middle / each.records_per_message,
+            "record_ns": middle * 1000 / each.records_per_message,
+            "text_mb_s": each.text_bytes / messages / middle,
         }
+    for value in result.values():
+        value["ratio"] = value["message_us"] / result[OURS]["message_us"]
     return result
 
 
 def line(name: str, value: dict[str, float]) -> str:
     spread = f"({value['low_us']:.2f}–{value['high_us']:.2f})"
-    return f"  {name:20}{value['message_us']:10.2f} {spread:22}{value['record_us']:8.3f}{value['ratio']:8.1f} ×"
+    rates = f"{value['record_ns']:9.0f} ns{value['text_mb_s']:8.0f} MB/s"
+    return f"  {name:20}{value['message_us']:10.2f} µs {spread:18}{rates}{value['ratio']:8.2f} ×"
+
+
+def verdict(taken: dict[str, dict[str, float]]) -> str:
+    """How many times as fast as the best in C, where there is one, and as the official parser."""
+    best = min((name for name in taken if name.startswith(IN_C)), key=lambda name: taken[name]["ratio"], default=None)
+    in_c = f"{taken[best]['ratio']:.2f} times as fast as the best in C ({best.removeprefix(IN_C)}), " if best else ""
+    return f"  = {in_c}{taken[OFFICIAL]['ratio']:.1f} times as fast as the official parser"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = read_options(__doc__, 21, arguments)
-
-    machine = facts("numpy", "picows", "jvQuant")
+    options = read_options(__doc__, 21, arguments, add_options)
+    found = libraries.versions()
+    machine = facts("numpy", "picows", "jvQuant", "isal") | found
     print(f"Python {machine['python']}, {machine['cpu'] or machine['system']}, {machine['cores']} cores")
-    print(f"µs per message, median of {options.rounds} rounds (middle half); µs per record; times {OURS}\n")
-    running = contenders()
+    print(libraries.left_out(found), end="")
+    print(f"per message, median of {options.rounds} rounds (middle half); per record; text; times {OURS}\n")
+    in_c = {f"{IN_C}{name}": one for name, one in compositions(found).items()}
     results = []
     with one_core():
-        for each in shapes():
-            agree(each)
-            taken = measure(each, running, options.rounds)
-            for value in taken.values():
-                value["ratio"] = value["message_us"] / taken[OURS]["message_us"]
-            print(describe(each), *(line(name, value) for name, value in taken.items()), sep="\n", flush=True)
+        for each in chosen(options):
+            agree(each, in_c)
+            taken = measure(each, contenders(each, in_c), options.rounds)
+            print(
+                describe(each),
+                *(line(name, value) for name, value in taken.items()),
+                verdict(taken),
+                "",
+                sep="\n",
+                flush=True,
+            )
             results.append(
                 {
                     "shape": each.name,
                     "source": each.source,
+                    "compression": each.compression,
+                    "messages": len(each.payloads),
                     "records_per_message": each.records_per_message,
                     "contenders": taken,
                 }

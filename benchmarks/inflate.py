@@ -1,13 +1,12 @@
 """Nanoseconds per message of raw DEFLATE alone, beside zlib, libdeflate and ISA-L.
 
-    python -m benchmarks.inflate [--rounds N] [--json FILE]
+    python -m benchmarks.inflate [--rounds N] [--shapes TEXT] [--compression 6|1|9|go|all] [--json FILE]
 
 A C program inflates the same messages by turns, with this package's decoder and with each of the three libraries whose
 headers are here (Debian: zlib1g-dev libdeflate-dev libisal-dev); all are checked to make the same text of every message
 before anything is measured. Each number is the median over warm rounds; the spread is the middle half of the rounds.
 """
 
-import os
 import struct
 import subprocess
 import sys
@@ -15,30 +14,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.libraries import NATIVE, ROOT, compile_with, left_out, versions
 from benchmarks.machine import facts, one_core
 from benchmarks.rounds import quartiles, read_options, write
-from benchmarks.shapes import Shape, describe, shapes
+from benchmarks.shapes import Shape, add_options, chosen, describe
 
-ROOT = Path(__file__).resolve().parent.parent
 OURS = "jvq_fast"
-PEERS = {"zlib": ("WITH_ZLIB", "z"), "libdeflate": ("WITH_LIBDEFLATE", "deflate"), "ISA-L": ("WITH_ISAL", "isal")}
-
-
-def compile_program(program: Path, peers: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """The C program with some of the peers, compiled as the package is."""
-    defines = [f"-D{PEERS[name][0]}" for name in peers]
-    libraries = [f"-l{PEERS[name][1]}" for name in peers]
-    sources = [str(ROOT / "benchmarks" / "native" / "inflate.c"), str(ROOT / "src" / "inflate.c")]
-    include = f"-I{ROOT / 'jvq_fast' / 'include'}"
-    return subprocess.run(
-        [os.environ.get("CC", "cc"), "-O3", *defines, include, *sources, *libraries, "-o", str(program)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-
-
-def present(folder: Path) -> list[str]:
-    """The peers that can be compiled here."""
-    return [name for name in PEERS if compile_program(folder / "probe", [name]).returncode == 0]
 
 
 def measure(program: Path, each: Shape, rounds: int) -> dict[str, dict[str, float]]:
@@ -64,24 +45,22 @@ def line(name: str, value: dict[str, float]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = read_options(__doc__, 41, arguments)
-    machine = facts()
-    with tempfile.TemporaryDirectory() as folder:
-        peers = present(Path(folder))
+    options = read_options(__doc__, 41, arguments, add_options)
+    found = versions()
+    machine = facts() | found
+    print(f"{machine['cpu'] or machine['system']}, {machine['cores']} cores")
+    print(left_out(found), end="")
+    print(f"ns per message, median of {options.rounds} rounds (middle half); text; times {OURS}\n")
+    results = []
+    with tempfile.TemporaryDirectory() as folder, one_core():
         program = Path(folder, "inflate")
-        done = compile_program(program, peers)
-        if done.returncode:
-            raise SystemExit(f"the C program can't be compiled: {done.stderr[-2000:]}")
-        print(f"{machine['cpu'] or machine['system']}, {machine['cores']} cores")
-        for name in sorted(PEERS.keys() - set(peers)):
-            print(f"without {name}: its headers are not here")
-        print(f"ns per message, median of {options.rounds} rounds (middle half); text; times {OURS}\n")
-        results = []
-        with one_core():
-            for each in shapes():
-                taken = measure(program, each, options.rounds)
-                print(describe(each), *(line(name, value) for name, value in taken.items()), sep="\n", flush=True)
-                results.append({"shape": each.name, "source": each.source, "contenders": taken})
+        compile_with(found, [NATIVE / "inflate.c", ROOT / "src" / "inflate.c"], program)
+        for each in chosen(options):
+            taken = measure(program, each, options.rounds)
+            print(describe(each), *(line(name, value) for name, value in taken.items()), sep="\n", flush=True)
+            results.append(
+                {"shape": each.name, "source": each.source, "compression": each.compression, "contenders": taken}
+            )
     write(options, machine, results)
     return 0
 

@@ -11,14 +11,19 @@ from typing import Any
 import jvq_fast as jvq
 
 
+def cores() -> list[int]:
+    """The cores that this process may use; empty where the platform can't say, or pin it to one."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+
+
 @contextmanager
-def one_core() -> Iterator[None]:
-    """Stay on one core while measuring, where the platform can; afterwards as before."""
-    if not hasattr(os, "sched_setaffinity"):
+def one_core(core: int = -1) -> Iterator[None]:
+    """Stay on one of the `cores`, as does what is started meanwhile; where the platform can't, as before."""
+    before = cores()
+    if not before:
         yield
         return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
+    os.sched_setaffinity(0, {before[core]})
     try:
         yield
     finally:
@@ -26,7 +31,7 @@ def one_core() -> Iterator[None]:
 
 
 def facts(*packages: str) -> dict[str, Any]:
-    """Python, system, processor and versions."""
+    """Python, system, processor and versions; a package that is not here ends the program."""
     model = ""
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -37,5 +42,12 @@ def facts(*packages: str) -> dict[str, Any]:
         "cpu": model,
         "cores": os.cpu_count(),
         "jvq_fast": jvq.__version__,
-        **{name: importlib.metadata.version(name) for name in packages},
+        **{name: version(name) for name in packages},
     }
+
+
+def version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise SystemExit(f"{package} is not installed: python -m pip install --editable '.[bench]'") from None

@@ -3,16 +3,23 @@
 import argparse
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 
-def read_options(description: str | None, rounds: int, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """`rounds` by default, and `json`, a path or None."""
+def read_options(
+    description: str | None,
+    rounds: int,
+    arguments: Sequence[str] | None,
+    *more: Callable[[argparse.ArgumentParser], None],
+) -> argparse.Namespace:
+    """`rounds` by default, `json`, a path or None, and what each of ``more`` adds."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"warm rounds per shape (default {rounds})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
+    for add in more:
+        add(parser)
     options = parser.parse_args(arguments)
     if options.rounds < 2:
         parser.error("--rounds must be at least 2")

@@ -1,121 +1,149 @@
-"""Draws docs/decode.svg from the numbers of a benchmark: microseconds per record, ours beside the official client.
+"""Draws the charts of this folder, each NAME.png from the NAME.json that a benchmark wrote; needs the extra `bench`.
 
     python -m benchmarks.decode --json docs/decode.json
-    python docs/chart.py                                    draws, and prints the sentence below the chart
+    python docs/chart.py                                    draws all, and prints the sentence that each bears out
 
-Nothing here is measured or typed in: every bar and number comes from the JSON file.
+Nothing here is measured or typed in: every bar and number comes from the JSON file. The PNG holds the SHA-256 of the
+one it was drawn from, as `Source`.
 """
 
 import argparse
+import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-# Ours calls a handler for each row; of the client only inflating and parsing are counted.
-OURS, PEER = "jvq_fast, handlers", "official parser"
-
-TITLE = "Microseconds per record, from compressed message to handler (shorter is better)"
-
-LABELS, BARS, RIGHT = 172, 470, 118
-TOP, GROUP, BAR = 64, 46, 15
+OURS, OFFICIAL, IN_C = "jvq_fast", "official parser", "C: "
+COLOURS = {"ours": "#0969da", "C": "#57606a", "official": "#c4cbd2"}
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One shape of message: microseconds per record of both."""
+class Series:
+    """Bars of one kind: a value for each group, None where there is none, and what is said beside it."""
 
-    shape: str
-    ours: float
-    peer: float
-
-    @property
-    def ratio(self) -> float:
-        return self.peer / self.ours
+    label: str
+    colour: str
+    values: list[float | None]
+    notes: list[str]
 
 
-def pairs(measured: dict[str, Any]) -> list[Pair]:
-    """What the chart shows, in the benchmark's order."""
-    return [
-        Pair(
-            each["shape"],
-            each["contenders"][OURS]["record_us"],
-            each["contenders"][PEER]["record_us"],
-        )
-        for each in measured["shapes"]
-    ]
+@dataclass(frozen=True)
+class Chart:
+    """Groups of horizontal bars, shorter is better, on a logarithmic axis."""
 
-
-def summary(measured: dict[str, Any]) -> dict[str, str]:
-    """The numbers that texts may quote."""
-    ratios = sorted(pair.ratio for pair in pairs(measured))
-    machine = measured["machine"]
-    return {
-        "least": f"{ratios[0]:.0f}",
-        "most": f"{ratios[-1]:.0f}",
-        "client": machine["jvQuant"],
-        "python": machine["python"],
-        "cores": str(machine["cores"]),
-        "rounds": str(measured["rounds"]),
-    }
+    title: str
+    axis: str
+    groups: list[str]
+    series: list[Series]
+    footnote: str
+    sentence: str
 
 
 def number(value: float) -> str:
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+    return f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
 
 
-def draw(measured: dict[str, Any]) -> str:
-    """The chart as SVG."""
-    shown = pairs(measured)
-    facts = summary(measured)
-    most = max(pair.peer for pair in shown)
-    height = TOP + GROUP * len(shown) + 30
-    width = LABELS + BARS + RIGHT
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'role="img" aria-label="Microseconds per record: jvq_fast beside the official client">',
-        "<style>text{font:13px system-ui,sans-serif;fill:#1f2328}.t{font-weight:600;font-size:15px}.s{fill:#59636e}"
-        ".o{fill:#0969da}.p{fill:#afb8c1}.b{fill:#fff}"
-        "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.s{fill:#9198a1}.o{fill:#4493f8}.p{fill:#656c76}"
-        ".b{fill:#0d1117}}</style>",
-        f'<rect class="b" width="{width}" height="{height}" rx="6"/>',
-        f'<text class="t" x="16" y="24">{TITLE}</text>',
-        f'<rect class="o" x="16" y="36" width="12" height="12"/><text x="34" y="47">jvq_fast</text>'
-        f'<rect class="p" x="110" y="36" width="12" height="12"/><text x="128" y="47">official client, '
-        f"jvQuant {facts['client']}, its parser alone</text>",
-    ]
-    for i, pair in enumerate(shown):
-        y = TOP + GROUP * i
-        parts.append(f'<text x="{LABELS - 12}" y="{y + 20}" text-anchor="end">{pair.shape}</text>')
-        for at, kind, value, note in (
-            (y, "o", pair.ours, f"{pair.ratio:.1f} times as fast"),
-            (y + BAR + 1, "p", pair.peer, ""),
-        ):
-            length = max(1.0, BARS * value / most)
-            beside = f'{number(value)}<tspan class="s" dx="8">{note}</tspan>'
-            parts.append(
-                f'<rect class="{kind}" x="{LABELS}" y="{at}" width="{length:.1f}" height="{BAR}"/>'
-                f'<text x="{LABELS + length + 6:.1f}" y="{at + 12}">{beside}</text>'
-            )
-    parts.append(
-        f'<text class="s" x="16" y="{height - 12}">medians of {facts["rounds"]} warm rounds in one process; '
-        f"Python {facts['python']}, {facts['cores']} cores; benchmarks/decode.py</text></svg>"
+def times(value: float) -> str:
+    return f"{value:.2f} ×" if value < 10 else f"{value:.0f} ×"
+
+
+def between(values: Sequence[float], digits: int) -> str:
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+
+def machine(measured: dict[str, Any], *names: str) -> str:
+    """What a footnote says of where the numbers come from; of the names, those that were there."""
+    facts = measured["machine"]
+    versions = "".join(f", {name} {facts[name]}" for name in names if name in facts)
+    return (
+        f"medians of {measured['rounds']} warm rounds; Python {facts['python']}{versions}; {facts['cores']} cores, "
+        f"{facts['cpu']}"
     )
-    return "\n".join(parts) + "\n"
+
+
+def decode(measured: dict[str, Any]) -> Chart:
+    """Nanoseconds per record of the messages that zlib compressed at level 6."""
+    shapes = [each for each in measured["shapes"] if each["compression"] == "6"]
+    taken = [{name: value["record_ns"] for name, value in each["contenders"].items()} for each in shapes]
+    best = [min((value for name, value in each.items() if name.startswith(IN_C)), default=None) for each in taken]
+
+    ours = [each[OURS] for each in taken]
+    official = [each[OFFICIAL] / each[OURS] for each in taken]
+    in_c = [value / each for value, each in zip(best, ours, strict=True) if value is not None]
+
+    def beside(label: str, colour: str, values: list[float | None]) -> Series:
+        notes = [times(value / each) if value is not None else "" for value, each in zip(values, ours, strict=True)]
+        return Series(label, COLOURS[colour], values, notes)
+
+    series = [Series(OURS, COLOURS["ours"], list(ours), [""] * len(ours))]
+    sentence = f"{between(official, 0)} times as fast as the parser of jvQuant {measured['machine']['jvQuant']}"
+    if in_c:
+        series.append(beside("the best of zlib, libdeflate and ISA-L, with a parser in C", "C", best))
+        sentence += f", {between(in_c, 2)} times as fast as the best in C"
+    series.append(beside("the official client's parser", "official", [each[OFFICIAL] for each in taken]))
+    return Chart(
+        title="From compressed message to records: nanoseconds per record, shorter is better",
+        axis="ns per record, logarithmic",
+        groups=[each["shape"] for each in shapes],
+        series=series,
+        footnote=machine(measured, "jvQuant", "zlib", "libdeflate", "ISA-L"),
+        sentence=sentence,
+    )
+
+
+CHARTS: dict[str, Callable[[dict[str, Any]], Chart]] = {"decode": decode}
+
+
+def draw(chart: Chart, source: str, png: Path) -> None:
+    from matplotlib.figure import Figure
+
+    kinds = len(chart.series)
+    bar = 0.8 / kinds
+    height = 1.15 + 0.18 * (kinds + 0.6) * len(chart.groups)
+    figure = Figure(figsize=(9, height))
+    axes = figure.add_axes((0.22, 0.6 / height, 0.75, 1 - 1.15 / height))
+    for i, each in enumerate(chart.series):
+        there = [(group, value) for group, value in enumerate(each.values) if value is not None]
+        axes.barh([group + (i + 0.5) * bar for group, _ in there], [value for _, value in there],
+                  height=bar * 0.92, color=each.colour, label=each.label)  # fmt: skip
+        for group, value in there:
+            text = f"{number(value)}   {each.notes[group]}".rstrip()
+            axes.annotate(text, (value, group + (i + 0.5) * bar), (4, 0), textcoords="offset points", va="center",
+                          fontsize=7.5, weight="bold" if i == 0 else "normal")  # fmt: skip
+    values = [value for each in chart.series for value in each.values if value is not None]
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlim(min(values) / 2, max(values) * 2.2)
+    axes.set_yticks([group + 0.4 for group in range(len(chart.groups))], chart.groups, fontsize=9)
+    axes.set_ylim(len(chart.groups), -0.2)
+    axes.set_xlabel(chart.axis, fontsize=8)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", color="#e6e8eb", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.text(0.01, 1 - 0.2 / height, chart.title, fontsize=11, weight="bold")
+    figure.legend(loc="upper left", bbox_to_anchor=(0, 1 - 0.22 / height), ncols=kinds, frameon=False, fontsize=8)
+    figure.text(0.01, 0.05 / height, chart.footnote, fontsize=7, color="#59636e")
+    figure.savefig(png, dpi=160, metadata={"Source": source})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("json", type=Path, nargs="?", default=HERE / "decode.json", help="what --json FILE wrote")
-    parser.add_argument("svg", type=Path, nargs="?", default=HERE / "decode.svg", help="the chart to write")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CHARTS)}; all by default")
+    parser.add_argument("--folder", type=Path, default=HERE, help="where the JSON files are, and the charts go")
     options = parser.parse_args(arguments)
-    measured = json.loads(options.json.read_text())
-    options.svg.write_text(draw(measured))
-    facts = summary(measured)
-    print(f"{facts['least']} to {facts['most']} times as fast as the parser of jvQuant {facts['client']}")
+    if unknown := set(options.names) - CHARTS.keys():
+        parser.error(f"no chart is called {', '.join(sorted(unknown))}")
+    for name in options.names or CHARTS:
+        written = (options.folder / f"{name}.json").read_bytes()
+        chart = CHARTS[name](json.loads(written))
+        draw(chart, hashlib.sha256(written).hexdigest(), options.folder / f"{name}.png")
+        print(f"{name}: {chart.sentence}")
     return 0
 
 

@@ -16,6 +16,30 @@ cdef extern from "rows.h" nogil:
         bint forced
 
 
+cdef extern from "numbers.h" nogil:
+    ctypedef struct jvq_numbers:
+        pass
+    ctypedef const uint8_t *(*jvq_number_scanner)(const uint8_t *p, int count, jvq_numbers *out) noexcept
+
+
+cdef extern from "trades.h" nogil:
+    ctypedef struct jvq_trade_run:
+        const uint8_t *cursor
+        jvq_ring *tape
+        jvq_ring *history
+        uint64_t code
+        uint64_t seq
+        int64_t recv
+        int64_t midnight
+        int64_t latest
+        int64_t fresh_from
+        uint32_t flags
+        uint64_t stale
+        int64_t last_time
+        int64_t latest_time_of_day
+    ctypedef uint64_t (*jvq_trade_publisher)(jvq_trade_run *run, uint64_t most) noexcept
+
+
 cdef enum:                      # levels
     TRADES = 0
     QUOTES = 1
@@ -107,6 +131,9 @@ cdef class Decoder:
     cdef uint64_t pending[3]    # records in segments
 
     cdef jvq_inflater *inflater
+    cdef jvq_trade_publisher publish_trades
+    cdef jvq_number_scanner scan_numbers
+    cdef jvq_trade_run run_of_trades
     cdef uint8_t *text
     cdef size_t text_room
     cdef size_t max_inflated
@@ -124,6 +151,7 @@ cdef class Decoder:
     cdef int64_t arrival        # recv, where it is far enough from the ends of int64 to reckon with
     cdef int64_t midnight
     cdef int64_t latest         # no record is dated after this
+    cdef int64_t fresh_from     # an earlier record is STALE
     cdef uint32_t message_flags
     cdef uint64_t message_seq
     cdef jvq_delays *delays     # NULL where nothing is measured, or the arrival is not known
@@ -148,7 +176,7 @@ cdef class Decoder:
     cdef object failures
 
     cpdef int end_read(self) except -1
-    cdef Py_ssize_t take_part(self, payload, int64_t recv_ns) except -1
+    cdef Py_ssize_t take_part(self, payload, recv_ns) except -1
     cdef Py_ssize_t feed_message(self, const uint8_t *data, Py_ssize_t size, int64_t recv_ns) except -1
     cdef int enter(self) except -1
 
@@ -156,7 +184,15 @@ cdef class Decoder:
     cdef int inflate(self, const uint8_t *data, size_t size, size_t *written) except -1 nogil
     cdef void date(self, int64_t recv_ns) noexcept nogil
     cdef const uint8_t *parse_row(self, const uint8_t *row) except NULL nogil
-    cdef const uint8_t *parse_record(self, const uint8_t *text, int level, uint64_t key, int *index) except NULL nogil
+    cdef const uint8_t *parse_trades(self, const uint8_t *equals, uint64_t key) except NULL nogil
+    cdef const uint8_t *parse_trade(self, const uint8_t *text, uint64_t key, int *index) except NULL nogil
+    cdef const uint8_t *parse_snapshot(self, const uint8_t *text, int level, uint64_t key, int *index) except NULL nogil
+    cdef int64_t time_of(self, int64_t time_of_day) noexcept nogil
+    cdef uint32_t flags_of(self, int64_t time) noexcept nogil
+    cdef void count_flags(self, uint32_t flags, uint64_t records) noexcept nogil
+    cdef void note_delays(self, Code *code, uint64_t count) noexcept nogil
+    cdef void note_delay(self, Code *code, int level, int64_t time, uint32_t flags) noexcept nogil
+    cdef int meet(self, uint64_t key) except -2 with gil
     cdef const uint8_t *refuse_row(self, const uint8_t *row) noexcept nogil
     cdef const uint8_t *refuse_record(self, const uint8_t *text, int level, int reason) noexcept nogil
     cdef void keep_fault(self, int reason, const uint8_t *start, const uint8_t *end) noexcept nogil
@@ -165,14 +201,15 @@ cdef class Decoder:
     cdef int learn(self, uint64_t key) except -2
     cdef int index_of(self, code) except -2
     cdef jvq_ring *store_of(self, Code *code) noexcept nogil
-    cdef bint is_duplicate(self, Code *code, const void *record) noexcept nogil
-    cdef int await_callback(self, int level, int index, uint64_t record) except -1 nogil
+    cdef bint is_duplicate(self, Code *code, int64_t time, int64_t id, double price, int64_t volume, uint32_t flags) noexcept nogil
+    cdef int await_callback(self, int level, int index, uint64_t record, uint64_t count) except -1 nogil
     cdef int dispatch(self) except -1
-    cdef int dispatch_part(self) except -1
+    cdef int dispatch_part(self) except -1 with gil
     cdef void drop_pending(self) noexcept nogil
     cdef int relabel(self) except -1
-    cdef int take_late(self, Ring ring) except -1
+    cdef int take_late(self, int level, int index) except -1 with gil
     cdef Ring tape(self, int level)
     cdef tuple handlers(self, int level)
-    cdef int call(self, tuple handlers, str where, tuple arguments, code) except -1
+    cdef int dispatch_row(self, Segment *segment) except -1
+    cdef int dispatch_batch(self, uint64_t batch) except -1
     cdef int report(self, object error, str where) except -1

@@ -4,6 +4,8 @@ import inspect
 import logging
 import time
 
+from jvq_fast.native import Handler
+
 _ARGUMENTS = {
     "on_trades": ("code", "trades"),
     "on_quotes": ("code", "quotes"),
@@ -21,6 +23,7 @@ _ARGUMENTS = {
     "on_order": ("order",),
     "on_fill": ("fill",),
 }
+_NATIVE = ("on_trades", "on_quotes", "on_depths")
 # One that fails fails thousands of times a second.
 _AGAIN = 60.0
 _log = logging.getLogger("jvq_fast")
@@ -28,6 +31,10 @@ _log = logging.getLogger("jvq_fast")
 
 def check(name: str, handler: object) -> None:
     """TypeError where an event of this name could not call the handler, or would have to await it."""
+    if isinstance(handler, Handler):
+        if name not in _NATIVE:
+            raise TypeError(f"{name} has no method of a Handler: register a callable")
+        return
     if not callable(handler):
         raise TypeError(f"{name} takes a callable, not {handler!r}")
     if inspect.iscoroutinefunction(handler):

@@ -16,15 +16,18 @@ cdef extern from "ring.h" nogil:
     const uint8_t *jvq_ring_at(const jvq_ring *ring, uint64_t index, uint64_t head)
     uint64_t jvq_ring_copy(const jvq_ring *ring, uint64_t first, uint64_t head, void *target)
     void jvq_ring_append(jvq_ring *ring, const void *record)
+    void jvq_publish(jvq_ring *tape, jvq_ring *history, const void *record, uint32_t itemsize)
 
 
 cdef class Ring:
     cdef jvq_ring ring
     cdef readonly object dtype
     cdef object storage         # owns the memory; the base of every view
+    cdef ndarray lent           # to handlers, the last one
     cdef public Histogram readers       # None, or where the distance of readers from the head is counted
 
     cdef uint64_t check(self, cursor, uint64_t head) except? 0
     cdef void note_distance(self, uint64_t records) noexcept
     cdef int take(self) except -1
     cdef ndarray view(self, uint64_t first, uint64_t count)
+    cdef ndarray lend(self, uint64_t first, uint64_t count)

@@ -2,6 +2,8 @@
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_CheckExact
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
@@ -16,7 +18,8 @@ from jvq_fast.records import DTYPES, LEVELS, Flag
 from jvq_fast.subscriptions import checked
 
 from jvq_fast.meter cimport Meter, jvq_delays_record
-from jvq_fast.ring cimport jvq_ring_append, jvq_ring_at
+from jvq_fast.native cimport Depth, Handler, Quote, Trade
+from jvq_fast.ring cimport jvq_publish, jvq_ring_at
 
 __all__ = ["Decoder"]
 
@@ -30,6 +33,12 @@ cdef extern from "inflate.h" nogil:
     int jvq_inflate(jvq_inflater *inflater, const uint8_t *data, size_t size, uint8_t *out, size_t room,
                     size_t *written, size_t *consumed)
 
+cdef extern from "trades.h" nogil:
+    jvq_trade_publisher jvq_choose_trade_publisher(bint for_any)
+
+cdef extern from "numbers.h" nogil:
+    jvq_number_scanner jvq_choose_number_scanner(bint for_any)
+
 cdef extern from "rows.h" nogil:
     enum:
         JVQ_STALE
@@ -39,6 +48,8 @@ cdef extern from "rows.h" nogil:
         JVQ_TRADE_FIELDS
         JVQ_QUOTE_FIELDS
         JVQ_DEPTH_FIELDS
+        JVQ_TEXT_MARGIN
+        JVQ_USUAL_LENGTH
         JVQ_OK
         JVQ_BAD_ROW
         JVQ_BAD_LEVEL
@@ -84,11 +95,12 @@ cdef extern from "rows.h" nogil:
         int64_t bid_volume[10]
         double ask_price[10]
         int64_t ask_volume[10]
+    int jvq_parse_code(const uint8_t *p, uint64_t *code)
     int jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out, int64_t *time_of_day)
-    int jvq_parse_quote(const uint8_t **cursor, size_t limit, bint is_index, jvq_order *order, jvq_quote *out,
-                        int64_t *time_of_day, jvq_text *name)
-    int jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_order *order, jvq_depth *out,
-                        int64_t *time_of_day, jvq_text *name)
+    int jvq_parse_quote(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, bint is_index,
+                        jvq_order *order, jvq_quote *out, int64_t *time_of_day, jvq_text *name)
+    int jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, jvq_order *order,
+                        jvq_depth *out, int64_t *time_of_day, jvq_text *name)
     int jvq_fault(const uint8_t *start, const uint8_t *end, size_t limit, int fields, int first)
     void jvq_order_restart(jvq_order *order)
 
@@ -223,14 +235,16 @@ cdef class Decoder:
         self.text_room = min(<size_t>FIRST_TEXT_ROOM, self.max_inflated + 2)
         self.codes = <Code *>calloc(max_codes, sizeof(Code))
         self.slots = <int *>malloc((self.slot_mask + 1) * sizeof(int))
-        self.text = <uint8_t *>malloc(self.text_room)
+        self.text = <uint8_t *>calloc(self.text_room + JVQ_TEXT_MARGIN, 1)
         self.faults = <Fault *>calloc(FAULTS_KEPT, sizeof(Fault))
         self.inflater = <jvq_inflater *>malloc(sizeof(jvq_inflater))
         if not (self.codes and self.slots and self.text and self.faults and self.inflater):
             raise MemoryError()
         jvq_inflater_init(self.inflater)
+        self.publish_trades = jvq_choose_trade_publisher(False)
+        self.scan_numbers = jvq_choose_number_scanner(False)
+        self.run_of_trades.tape = self.tapes[TRADES]
         memset(self.slots, 0xFF, (self.slot_mask + 1) * sizeof(int))
-        memset(self.text, 0, self.text_room)
 
     def __dealloc__(self):
         cdef int i, level
@@ -256,24 +270,27 @@ cdef class Decoder:
         quarter of a tape). Bad data is counted, never raised. TypeError where ``payload`` is no contiguous buffer or
         ``recv_ns`` no integer, RuntimeError from within a handler of this decoder.
         """
-        cdef Py_ssize_t published = self.take_part(payload, as_index(recv_ns))
+        cdef Py_ssize_t published = self.take_part(payload, recv_ns)
         self.end_read()
         return published
 
     def decode_part(self, payload, recv_ns=0):
         """``decode`` for a message that does not end a socket read: ``on_batch`` waits for ``end_read``."""
-        return self.take_part(payload, as_index(recv_ns))
+        return self.take_part(payload, recv_ns)
 
-    cdef Py_ssize_t take_part(self, payload, int64_t recv_ns) except -1:
+    cdef Py_ssize_t take_part(self, payload, recv_ns) except -1:
+        cdef int64_t recv = recv_ns if PyLong_CheckExact(recv_ns) else as_index(recv_ns)
         cdef Py_buffer buffer
+        if self.timer is not None and not self.is_busy:
+            self.timer.begin_read(recv, False)
+        if PyBytes_CheckExact(payload):     # what it nearly always is needs no asking
+            return self.feed_message(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), recv)
         try:
             PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
         except (BufferError, ValueError) as error:      # numpy's word for it is ValueError
             raise TypeError(f"payload must be contiguous bytes: {error}") from None
-        if self.timer is not None and not self.is_busy:
-            self.timer.begin_read(recv_ns, False)
         try:
-            return self.feed_message(<const uint8_t *>buffer.buf, buffer.len, recv_ns)
+            return self.feed_message(<const uint8_t *>buffer.buf, buffer.len, recv)
         finally:
             PyBuffer_Release(&buffer)
 
@@ -287,7 +304,7 @@ cdef class Decoder:
             if self.batch_handlers:
                 if self.timer is not None:
                     self.timer.begin_batch()
-                self.call(self.batch_handlers, "on_batch", (batch,), "")
+                self.dispatch_batch(batch)
         finally:
             self.is_busy = False
             if self.timer is not None:
@@ -582,7 +599,7 @@ cdef class Decoder:
             status = jvq_inflate(self.inflater, data, size, self.text, self.text_room - 1, written, &consumed)
             if status != JVQ_INFLATE_ROOM or self.text_room >= longest:
                 break
-            larger = <uint8_t *>malloc(min(4 * self.text_room, longest))
+            larger = <uint8_t *>calloc(min(4 * self.text_room, longest) + JVQ_TEXT_MARGIN, 1)
             if larger == NULL:
                 with gil:
                     raise MemoryError("no memory to inflate a message")
@@ -602,6 +619,7 @@ cdef class Decoder:
         self.recv = recv_ns
         self.arrival = min(max(recv_ns, -FARTHEST), FARTHEST)
         self.message_flags = 0
+        self.fresh_from = self.arrival - STALE_AFTER if self.judges_staleness and recv_ns else -NEVER
         self.latest = NEVER
         if self.has_day:
             self.midnight = self.day_start
@@ -611,137 +629,233 @@ cdef class Decoder:
         else:
             self.latest = self.arrival + AHEAD
             self.midnight = self.latest - of_day(self.latest)
+        self.run_of_trades.recv = recv_ns
+        self.run_of_trades.midnight = self.midnight
+        self.run_of_trades.latest = self.latest
+        self.run_of_trades.fresh_from = self.fresh_from
+        self.run_of_trades.flags = self.message_flags
 
     cdef const uint8_t *parse_row(self, const uint8_t *row) except NULL nogil:
         """Publishes the records of a row; returns its end."""
-        cdef const uint8_t *p = row
-        cdef int level
-        cdef uint64_t key = 0
-        cdef int length = 0, index
+        cdef const uint8_t *p
+        cdef uint64_t key
+        cdef int length, index
         self.count.rows += 1
         self.row_is_open = False
-        if p[0] != b"l" or p[1] != b"v":
-            return self.refuse_row(row)
-        if p[2] == b"2" and p[3] == b"_":
-            level = TRADES
-            p += 4
-        elif p[2] == b"1" and p[3] == b"_":
-            level = QUOTES
-            p += 4
-        elif p[2] == b"1" and p[3] == b"0" and p[4] == b"_":
-            level = DEPTHS
-            p += 5
-        else:
-            return self.refuse_row(row)
-        while p[length] != b"=":
-            if length == 8 or not is_code_byte(p[length]):
-                return self.refuse_row(row)
-            (<uint8_t *>&key)[length] = p[length]
-            length += 1
-        if length == 0:
-            return self.refuse_row(row)
-        p += length
-        index = self.find(key)
+        if memcmp(row, <const char *>b"lv2_", 4) == 0:
+            length = jvq_parse_code(row + 4, &key)
+            if length:
+                return self.parse_trades(row + 4 + length, key)
+        elif memcmp(row, <const char *>b"lv1_", 4) == 0:
+            length = jvq_parse_code(row + 4, &key)
+            if length:
+                p = row + 4 + length
+                index = self.find(key)
+                while True:
+                    p = self.parse_snapshot(p + 1, QUOTES, key, &index)
+                    if p[0] == b"\n":
+                        return p
+        elif memcmp(row, <const char *>b"lv10_", 5) == 0:
+            length = jvq_parse_code(row + 5, &key)
+            if length:
+                p = row + 5 + length
+                index = self.find(key)
+                while True:
+                    p = self.parse_snapshot(p + 1, DEPTHS, key, &index)
+                    if p[0] == b"\n":
+                        return p
+        return self.refuse_row(row)
+
+    cdef const uint8_t *parse_trades(self, const uint8_t *equals, uint64_t key) except NULL nogil:
+        """Publishes a row's trades, the usual ones at once and others one by one; returns the row's end."""
+        cdef const uint8_t *p = equals
+        cdef jvq_trade_run *run = &self.run_of_trades
+        cdef int index = self.find(key)
+        cdef Code *code
+        cdef uint64_t count
         while True:
-            p = self.parse_record(p + 1, level, key, &index)
+            if index >= 0 and self.pending[TRADES] < self.part[TRADES]:
+                code = &self.codes[index]
+                run.history = code.history[TRADES]
+                if (not code.marked and self.max_record >= JVQ_USUAL_LENGTH and run.tape.storage != NULL
+                        and (run.history == NULL or run.history.storage != NULL)):
+                    run.cursor = p
+                    run.code = key
+                    run.seq = self.seq
+                    run.latest_time_of_day = code.latest_time_of_day
+                    count = self.publish_trades(run, self.part[TRADES] - self.pending[TRADES])
+                    if count:
+                        self.seq = run.seq
+                        code.traded = True
+                        code.last_time = run.last_time
+                        code.latest_time_of_day = run.latest_time_of_day
+                        if self.message_flags:
+                            self.count_flags(self.message_flags, count)
+                        if run.stale:
+                            self.count_flags(JVQ_STALE, run.stale)
+                        if self.delays != NULL:
+                            self.note_delays(code, count)
+                        if self.is_heard[TRADES]:
+                            self.await_callback(TRADES, index, run.tape.head - count, count)
+                        p = run.cursor
+                        if p[0] == b"\n":
+                            return p
+            p = self.parse_trade(p + 1, key, &index)
             if p[0] == b"\n":
                 return p
 
-    cdef const uint8_t *parse_record(self, const uint8_t *text, int level, uint64_t key, int *index) except NULL nogil:
-        """Parses and publishes one record; returns its end.
+    cdef const uint8_t *parse_trade(self, const uint8_t *text, uint64_t key, int *index) except NULL nogil:
+        """Parses and publishes one trade; returns its end."""
+        cdef const uint8_t *p = text
+        cdef jvq_ring *tape = self.tapes[TRADES]
+        cdef jvq_ring *history = NULL
+        cdef jvq_trade record
+        cdef Code *code = NULL
+        cdef int64_t time_of_day = 0
+        cdef int status
 
-        It is parsed beside the ring and copied: what turns out bad, or a repeat, has overwritten nothing.
+        if self.pending[TRADES] >= self.part[TRADES]:
+            self.dispatch_part()
+        status = jvq_parse_trade(&p, self.max_record, &record, &time_of_day)
+        if status != JVQ_OK:
+            return self.refuse_record(text, TRADES, status)
+        record.recv = self.recv
+        memcpy(record.code, &key, sizeof(key))
+        record.time = self.time_of(time_of_day)
+        record.flags |= self.flags_of(record.time)
+        if index[0] < 0:
+            index[0] = self.meet(key)
+        elif self.codes[index[0]].marked and self.is_duplicate(&self.codes[index[0]], record.time, record.id,
+                                                               record.price, record.volume, record.flags):
+            self.count.duplicates += 1
+            return p
+        if index[0] >= 0:
+            code = &self.codes[index[0]]
+            code.traded = True
+            code.last_time = record.time
+            code.latest_time_of_day = max(code.latest_time_of_day, time_of_day)
+            history = code.history[TRADES]
+            if self.delays != NULL:
+                self.note_delay(code, TRADES, record.time, record.flags)
+        if record.flags:
+            self.count_flags(record.flags, 1)
+        if tape.storage == NULL or (history != NULL and history.storage == NULL):
+            self.take_late(TRADES, index[0])
+        self.seq += 1
+        record.seq = self.seq
+        jvq_publish(tape, history, &record, sizeof(record))
+        if self.is_heard[TRADES]:
+            self.await_callback(TRADES, index[0], tape.head - 1, 1)
+        return p
+
+    cdef const uint8_t *parse_snapshot(self, const uint8_t *text, int level, uint64_t key,
+                                       int *index) except NULL nogil:
+        """Parses and publishes one quote or depth; returns its end.
+
+        It is parsed beside the ring and copied: what turns out bad has overwritten nothing.
         """
         cdef const uint8_t *p = text
         cdef jvq_ring *tape = self.tapes[level]
+        cdef jvq_ring *history = NULL
         cdef AnyRecord record
         cdef Head *head = <Head *>&record
         cdef uint32_t *flags
         cdef Code *code = NULL
-        cdef Text *snapshot = NULL
+        cdef Text *snapshot
         cdef jvq_text name
         cdef int64_t time_of_day = 0
-        cdef int status, bit
+        cdef int status
 
         if self.pending[level] >= self.part[level]:
-            with gil:
-                self.dispatch_part()
-        if level == TRADES:
-            status = jvq_parse_trade(&p, self.max_record, &record.trade, &time_of_day)
-            flags = &record.trade.flags
-        elif level == QUOTES:
-            status = jvq_parse_quote(&p, self.max_record, (<uint8_t *>&key)[0] == b"i", &self.lv1_order, &record.quote,
-                                     &time_of_day, &name)
+            self.dispatch_part()
+        if level == QUOTES:
+            status = jvq_parse_quote(&p, self.max_record, self.scan_numbers, (<uint8_t *>&key)[0] == b"i",
+                                     &self.lv1_order, &record.quote, &time_of_day, &name)
             flags = &record.quote.flags
         else:
-            status = jvq_parse_depth(&p, self.max_record, &self.lv10_order, &record.depth, &time_of_day, &name)
+            status = jvq_parse_depth(&p, self.max_record, self.scan_numbers, &self.lv10_order, &record.depth,
+                                     &time_of_day, &name)
             flags = &record.depth.flags
         if status != JVQ_OK:
             return self.refuse_record(text, level, status)
-
         head.recv = self.recv
         head.code = key
-        head.time = self.midnight + time_of_day
-        if head.time > self.latest:
-            head.time -= DAY
-        flags[0] |= self.message_flags
-        if self.judges_staleness and self.recv and head.time < self.arrival - STALE_AFTER:
-            flags[0] |= JVQ_STALE
-
+        head.time = self.time_of(time_of_day)
+        flags[0] |= self.flags_of(head.time)
+        if index[0] < 0:
+            index[0] = self.meet(key)
         if index[0] >= 0:
             code = &self.codes[index[0]]
-            if level == TRADES and code.marked and self.is_duplicate(code, &record.trade):
-                self.count.duplicates += 1
-                return p
-        else:
-            if self.code_count < self.max_codes:
-                with gil:
-                    index[0] = self.learn(key)
-            if index[0] >= 0:
-                code = &self.codes[index[0]]
+            history = code.history[level]
+            snapshot = &code.snapshot[level]
+            if is_same(snapshot, text, p - text):
+                flags[0] |= JVQ_REPEAT
             else:
-                self.count.tape_only += 1
-        if code != NULL:
-            if level == TRADES:
-                code.traded = True
-                code.last_time = head.time
-                code.latest_time_of_day = max(code.latest_time_of_day, time_of_day)
-            else:
-                snapshot = &code.snapshot[level]
-                if is_same(snapshot, text, p - text):
-                    flags[0] |= JVQ_REPEAT
-                else:
-                    keep(snapshot, text, p - text, SNAPSHOT_ROOM)
-                if name.length and not is_same(&code.name, name.start, name.length):
-                    keep(&code.name, name.start, name.length, 0)
-                    code.is_renamed = self.has_renamed = True
-
-        if self.delays != NULL and code != NULL:
-            if code.met[level] <= self.connected_at:
-                code.met[level] = self.count.messages
-            elif code.met[level] != self.count.messages and not flags[0] & (JVQ_REPEAT | JVQ_STALE | JVQ_NO_DATE):
-                jvq_delays_record(self.delays, level, head.time, self.arrival)
+                keep(snapshot, text, p - text, SNAPSHOT_ROOM)
+            if name.length and not is_same(&code.name, name.start, name.length):
+                keep(&code.name, name.start, name.length, 0)
+                code.is_renamed = self.has_renamed = True
+            if self.delays != NULL:
+                self.note_delay(code, level, head.time, flags[0])
         if flags[0]:
-            for bit in range(7):
-                self.count.flags[bit] += flags[0] >> bit & 1
-        if tape.storage == NULL:
-            with gil:
-                self.take_late(self.tape(level))
+            self.count_flags(flags[0], 1)
+        if tape.storage == NULL or (history != NULL and history.storage == NULL):
+            self.take_late(level, index[0])
         self.seq += 1
         head.seq = self.seq
-        jvq_ring_append(tape, &record)
-        if code != NULL and code.history[level] != NULL:
-            if code.history[level].storage == NULL:
-                with gil:
-                    self.take_late((<list>self.histories[index[0]])[level])
-            jvq_ring_append(code.history[level], &record)
+        if level == QUOTES:
+            jvq_publish(tape, history, &record, sizeof(jvq_quote))
+        else:
+            jvq_publish(tape, history, &record, sizeof(jvq_depth))
         if self.is_heard[level]:
-            self.await_callback(level, index[0], tape.head - 1)
+            self.await_callback(level, index[0], tape.head - 1, 1)
         return p
 
-    cdef int take_late(self, Ring ring) except -1:
-        self.count.storage_late += 1
-        return ring.take()
+    cdef inline int64_t time_of(self, int64_t time_of_day) noexcept nogil:
+        cdef int64_t time = self.midnight + time_of_day
+        return time - DAY if time > self.latest else time
+
+    cdef inline uint32_t flags_of(self, int64_t time) noexcept nogil:
+        """What all levels are flagged with alike."""
+        return self.message_flags | (JVQ_STALE if time < self.fresh_from else 0)
+
+    cdef inline void count_flags(self, uint32_t flags, uint64_t records) noexcept nogil:
+        cdef int bit
+        for bit in range(7):
+            if flags >> bit & 1:
+                self.count.flags[bit] += records
+
+    cdef void note_delay(self, Code *code, int level, int64_t time, uint32_t flags) noexcept nogil:
+        if code.met[level] <= self.connected_at:
+            code.met[level] = self.count.messages
+        elif code.met[level] != self.count.messages and not flags & (JVQ_REPEAT | JVQ_STALE | JVQ_NO_DATE):
+            jvq_delays_record(self.delays, level, time, self.arrival)
+
+    cdef void note_delays(self, Code *code, uint64_t count) noexcept nogil:
+        """Of the newest trades, all of one code."""
+        cdef jvq_ring *tape = self.tapes[TRADES]
+        cdef const jvq_trade *trades = <const jvq_trade *>jvq_ring_at(tape, tape.head - count, tape.head)
+        cdef uint64_t i
+        for i in range(count):
+            self.note_delay(code, TRADES, trades[i].time, trades[i].flags)
+
+    # These take the GIL; in a function of their own they cost nothing where they are not needed.
+
+    cdef int meet(self, uint64_t key) except -2 with gil:
+        """The index of a code that was not known; -1 where there is no room for it."""
+        cdef int index = self.learn(key)
+        if index < 0:
+            self.count.tape_only += 1
+        return index
+
+    cdef int take_late(self, int level, int index) except -1 with gil:
+        """The storage of the tape, and of the history of the code with this index."""
+        cdef Ring ring
+        for ring in (self.tape(level), None if index < 0 else (<list>self.histories[index])[level]):
+            if ring is not None and ring.ring.storage == NULL:
+                self.count.storage_late += 1
+                ring.take()
+        return 0
 
     cdef const uint8_t *refuse_row(self, const uint8_t *row) noexcept nogil:
         """Counts every record of a row whose head can't be read; returns the row's end."""
@@ -790,15 +904,15 @@ cdef class Decoder:
         """Where this code's trades are looked up: its history, or the tape where histories are off."""
         return code.history[TRADES] if code.history[TRADES] != NULL else self.tapes[TRADES]
 
-    cdef bint is_duplicate(self, Code *code, const void *record) noexcept nogil:
+    cdef bint is_duplicate(self, Code *code, int64_t time, int64_t id, double price, int64_t volume,
+                           uint32_t flags) noexcept nogil:
         """Whether this trade of a marked code came before the gap already."""
-        cdef const jvq_trade *trade = <const jvq_trade *>record
         cdef const jvq_trade *held
         cdef jvq_ring *store = self.store_of(code)
         cdef uint64_t first = store.head - store.capacity if store.head > store.capacity else 0
         cdef uint64_t i
-        cdef int64_t time_of_day = of_day(trade.time)
-        cdef bint is_candidate = not trade.flags & JVQ_ID_TEXT and time_of_day <= code.gap_latest
+        cdef int64_t time_of_day = of_day(time)
+        cdef bint is_candidate = not flags & JVQ_ID_TEXT and time_of_day <= code.gap_latest
         cdef bint is_judged = first == 0        # nothing from before the gap is gone
 
         if is_candidate and first < code.gap_head:
@@ -810,13 +924,13 @@ cdef class Decoder:
                 held = <const jvq_trade *>jvq_ring_at(store, first, store.head)
                 while i > 0:
                     i -= 1
-                    if (held[i].id == trade.id and (<const Head *>&held[i]).code == code.key
-                            and held[i].price == trade.price and held[i].volume == trade.volume
+                    if (held[i].id == id and (<const Head *>&held[i]).code == code.key
+                            and held[i].price == price and held[i].volume == volume
                             and of_day(held[i].time) == time_of_day):
                         self.comparisons_left -= code.gap_head - first - i
                         return True
                 self.comparisons_left -= code.gap_head - first
-        if trade.time > code.gap_time + MARK_ENDS_AFTER:
+        if time > code.gap_time + MARK_ENDS_AFTER:
             code.marked = False
         elif is_candidate and not is_judged:
             # trades are not sent in the order of their times, so any that was overwritten may have been this one
@@ -825,8 +939,8 @@ cdef class Decoder:
 
     # --- callbacks ---
 
-    cdef int await_callback(self, int level, int index, uint64_t record) except -1 nogil:
-        """Adds a published record to its row's batch."""
+    cdef int await_callback(self, int level, int index, uint64_t record, uint64_t count) except -1 nogil:
+        """Adds published records to their row's batch, from number ``record`` on."""
         cdef Segment *segment
         cdef Segment *larger
         cdef size_t room
@@ -846,15 +960,13 @@ cdef class Decoder:
             segment.count = 0
             self.segment_count += 1
             self.row_is_open = True
-        self.segments[self.segment_count - 1].count += 1
-        self.pending[level] += 1
+        self.segments[self.segment_count - 1].count += count
+        self.pending[level] += count
         return 0
 
     cdef int dispatch(self) except -1:
         """Calls the handlers for all that is pending; the caller drops it, whatever comes out of them."""
         cdef size_t i
-        cdef Segment segment
-        cdef object batch, code
         cdef object hook = self.first_record
         if self.has_renamed:
             self.relabel()
@@ -867,14 +979,42 @@ cdef class Decoder:
         if self.timer is not None and self.segment_count:
             self.timer.begin_dispatch()
         for i in range(self.segment_count):
-            segment = self.segments[i]
-            batch = self.tape(segment.level).view(segment.first, segment.count)
-            code = (self.code_names[segment.code] if segment.code >= 0 else
-                    batch["code"][0].decode("ascii"))
-            self.call(self.handlers(segment.level), HANDLER_NAMES[segment.level], (code, batch), code)
+            self.dispatch_row(&self.segments[i])
         return 0
 
-    cdef int dispatch_part(self) except -1:
+    cdef int dispatch_row(self, Segment *segment) except -1:
+        cdef int level = segment.level
+        cdef Ring tape = self.tape(level)
+        cdef const uint8_t *records = jvq_ring_at(&tape.ring, segment.first, tape.ring.head)
+        cdef Py_ssize_t count = segment.count
+        cdef Meter timer = self.timer
+        cdef object batch = None
+        cdef str where = <str>HANDLER_NAMES[level]
+        cdef str code = (<str>self.code_names[segment.code] if segment.code >= 0 else
+                         code_of((<const Head *>records).code))
+        for handler in self.handlers(level):
+            try:
+                if timer is not None:
+                    timer.begin_row(handler, where)
+                try:
+                    if not isinstance(handler, Handler):
+                        if batch is None:
+                            batch = tape.lend(segment.first, count)
+                        handler(code, batch)
+                    elif level == TRADES:
+                        (<Handler>handler).on_trades(<const Trade *>records, count)
+                    elif level == QUOTES:
+                        (<Handler>handler).on_quotes(<const Quote *>records, count)
+                    else:
+                        (<Handler>handler).on_depths(<const Depth *>records, count)
+                finally:
+                    if timer is not None:
+                        timer.end_row(handler, where, code)
+            except (Exception, CancelledError) as error:  # CancelledError of a future that it looked at
+                self.report(error, where)
+        return 0
+
+    cdef int dispatch_part(self) except -1 with gil:
         """Makes room for more of a large message. An interrupt waits until all of the message is published."""
         if self.interrupt is None:
             try:
@@ -901,23 +1041,19 @@ cdef class Decoder:
                 self.code_labels[i] = (<const char *>code.name.data)[:code.name.length].decode("utf-8", "replace")
         return 0
 
-    cdef int call(self, tuple handlers, str where, tuple arguments, code) except -1:
+    cdef int dispatch_batch(self, uint64_t batch) except -1:
         cdef Meter timer = self.timer
-        for handler in handlers:
+        for handler in self.batch_handlers:
             try:
-                if timer is None:
-                    handler(*arguments)
-                else:
-                    timer.depth += 1
-                    if timer.depth == 1:
-                        timer.running, timer.running_where = handler, where
-                    try:
-                        handler(*arguments)
-                    finally:
-                        timer.depth -= 1
-                        timer.called(handler, where, code)
-            except (Exception, CancelledError) as error:  # CancelledError of a future that it looked at
-                self.report(error, where)
+                if timer is not None:
+                    timer.begin_row(handler, "on_batch")
+                try:
+                    handler(batch)
+                finally:
+                    if timer is not None:
+                        timer.end_row(handler, "on_batch", "")
+            except (Exception, CancelledError) as error:
+                self.report(error, "on_batch")
         return 0
 
     cdef int report(self, object error, str where) except -1:
@@ -961,7 +1097,7 @@ cdef class Decoder:
         cdef uint64_t slot
         cdef Code *code
         cdef list rings = [None, None, None]
-        cdef str name = (<const char *>&key)[:8].rstrip(b"\0").decode("ascii")
+        cdef str name = code_of(key)
         for level in range(3):
             if self.history_length[level]:
                 rings[level] = Ring(DTYPES[LEVELS[level]], self.history_length[level], "history")
@@ -1079,6 +1215,10 @@ cdef bint is_code(str name):
     return 1 <= len(name) <= 8 and all([ord(letter) < 128 and is_code_byte(ord(letter)) for letter in name])
 
 
+cdef str code_of(uint64_t key):
+    return (<const char *>&key)[:8].rstrip(b"\0").decode("ascii")
+
+
 cdef uint64_t key_of(str name):
     cdef uint64_t key = 0
     cdef bytes raw = name.encode("ascii")
@@ -1141,7 +1281,7 @@ cdef as_date(day):
 cdef tuple as_handlers(str name, handlers):
     if handlers is None:
         return ()
-    several = (handlers,) if callable(handlers) else tuple(handlers)
+    several = (handlers,) if callable(handlers) or isinstance(handlers, Handler) else tuple(handlers)
     for handler in several:
         check(name, handler)
     return several

@@ -275,6 +275,16 @@ cdef class Meter:
         if self.depth == 0:
             self.called(handler, where, code)
 
+    cdef void begin_row(self, handler, str where) noexcept:
+        """``begin_call`` where all time up to now is accounted for."""
+        self.depth += 1
+        if self.depth == 1:
+            self.running, self.running_where = handler, where
+
+    cdef void end_row(self, handler, str where, str code) noexcept:
+        self.depth -= 1
+        self.called(handler, where, code)
+
     cdef void begin_read(self, int64_t recv_ns, bint is_live) noexcept:
         """A socket read begins; ``is_live`` if ``recv_ns`` is now."""
         cdef int64_t offset

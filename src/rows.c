@@ -19,23 +19,24 @@ jvq_status jvq_fault(const uint8_t *start, const uint8_t *end, size_t limit, int
     return fields == 1 ? first : JVQ_BAD_FIELDS;
 }
 
-static inline bool two_digits(const uint8_t *p, int64_t below, int64_t *out)
+/* HH:MM:SS as seconds of the day, -1 where eight bytes are no time. */
+static inline int64_t parse_seconds(const uint8_t *p)
 {
-    uint8_t tens = (uint8_t)(p[0] - '0'), ones;
-    if (tens > 9)
-        return false;
-    ones = (uint8_t)(p[1] - '0');
-    *out = tens * 10 + ones;
-    return ones <= 9 && *out < below;
+    const uint64_t digits = jvq_load_text(p) ^ UINT64_C(0x30303A30303A3030);
+    const uint64_t pairs = digits * 10 + (digits >> 8);
+    const uint64_t hours = pairs & 0xFF, minutes = pairs >> 24 & 0xFF, seconds = pairs >> 48 & 0xFF;
+    if ((jvq_no_digits(digits) | (digits & UINT64_C(0x0000FF0000FF0000))) || hours > 23 || minutes > 59 || seconds > 59)
+        return -1;
+    return (int64_t)((hours * 60 + minutes) * 60 + seconds);
 }
 
 /* HH:MM:SS[.fraction], one to nine digits of it. Returns the byte behind, or NULL. */
 static const uint8_t *scan_time(const uint8_t *p, int64_t *time_of_day)
 {
-    int64_t hours, minutes, seconds, fraction = 0;
+    const int64_t seconds = parse_seconds(p);
+    int64_t fraction = 0;
 
-    if (!two_digits(p, 24, &hours) || p[2] != ':' || !two_digits(p + 3, 60, &minutes) || p[5] != ':' ||
-        !two_digits(p + 6, 60, &seconds))
+    if (seconds < 0)
         return NULL;
     p += 8;
     if (*p == '.') {
@@ -51,7 +52,7 @@ static const uint8_t *scan_time(const uint8_t *p, int64_t *time_of_day)
             p++;
         }
     }
-    *time_of_day = ((hours * 60 + minutes) * 60 + seconds) * INT64_C(1000000000) + fraction;
+    *time_of_day = seconds * INT64_C(1000000000) + fraction;
     return p;
 }
 
@@ -75,28 +76,6 @@ static jvq_status parse_text(const uint8_t **cursor, jvq_text *text)
     if (*p != ',')
         return JVQ_BAD_FIELDS;
     *cursor = p + 1;
-    return JVQ_OK;
-}
-
-/* `count` numbers, the last of them followed by a comma, or by the record's end where `last` says so. */
-static inline jvq_status parse_numbers(const uint8_t **cursor, jvq_number *numbers, int count, bool last,
-                                       uint32_t *flags)
-{
-    const uint8_t *p = *cursor;
-    for (int i = 0; i < count; i++) {
-        p = jvq_number_scan(p, &numbers[i]);
-        if (!p)
-            return JVQ_BAD_NUMBER;
-        if (numbers[i].empty)
-            *flags |= JVQ_EMPTY_FIELD;
-        if (last && i + 1 == count) {
-            if (!ends_record(*p))
-                return JVQ_BAD_NUMBER;
-        } else if (*p++ != ',') {
-            return JVQ_BAD_NUMBER;
-        }
-    }
-    *cursor = p;
     return JVQ_OK;
 }
 
@@ -134,19 +113,24 @@ static jvq_status parse_id(const uint8_t **cursor, int64_t *id, uint32_t *flags)
 
 jvq_status jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out, int64_t *time_of_day)
 {
-    const uint8_t *start = *cursor;
-    jvq_number numbers[2];
+    const uint8_t *start = *cursor, *p;
+    jvq_number price, volume;
     jvq_status status;
     uint32_t flags = 0;
 
-    if ((status = parse_time(cursor, time_of_day)) || (status = parse_id(cursor, &out->id, &flags)) ||
-        (status = parse_numbers(cursor, numbers, 2, true, &flags)))
+    if ((status = parse_time(cursor, time_of_day)) || (status = parse_id(cursor, &out->id, &flags)))
         return status;
-    if ((size_t)(*cursor - start) > limit)
+    if (!(p = jvq_number_scan(*cursor, &price)) || *p != ',' || !(p = jvq_number_scan(p + 1, &volume)) ||
+        !ends_record(*p))
+        return JVQ_BAD_NUMBER;
+    *cursor = p;
+    if ((size_t)(p - start) > limit)
         return JVQ_BAD_LENGTH;
-    if (!jvq_number_whole(&numbers[1], &out->volume))
+    if (!jvq_number_whole(&volume, &out->volume))
         return JVQ_BAD_VOLUME;
-    out->price = jvq_number_value(&numbers[0]);
+    out->price = jvq_number_value(&price);
+    if (price.empty || volume.empty)
+        flags |= JVQ_EMPTY_FIELD;
     decide_no_price(out->price, &flags);
     out->flags = flags;
     out->zero = 0;
@@ -213,12 +197,12 @@ static int vote_on_totals(double field4, double field5, const jvq_quote *quote)
 
 /* One side of a book: levels without a price come last, prices move away from the spread and stay near the last one.
  * Returns the levels that have a price, -1 where these can't be prices. */
-static int levels_of(const jvq_number *block, double price, bool bids)
+static int levels_of(const double *block, double price, bool bids)
 {
     double nearer = 0;
     int levels = 0;
     while (levels < 10) {
-        double value = jvq_number_value(&block[levels]);
+        const double value = block[levels];
         if (value == 0)
             break;
         if (value < price * 0.5 || value > price * 2)
@@ -229,93 +213,105 @@ static int levels_of(const jvq_number *block, double price, bool bids)
         levels++;
     }
     for (int i = levels; i < 10; i++)
-        if (jvq_number_value(&block[i]) != 0)
+        if (block[i] != 0)
             return -1;
     return levels;
 }
 
-static bool is_book(const jvq_number *bids, const jvq_number *asks, double price)
+static bool is_book(const double *bids, const double *asks, double price)
 {
     int bid_levels = levels_of(bids, price, true);
     int ask_levels = bid_levels < 0 ? -1 : levels_of(asks, price, false);
     return ask_levels >= 0 && bid_levels + ask_levels > 0;
 }
 
-/* The blocks of each side of lv10: FIRST is prices, quantities. */
-static int vote_on_blocks(jvq_number blocks[2][2][10], double price)
+/* Two blocks of ten for each side of lv10: FIRST is prices, quantities. */
+static int vote_on_blocks(const double *blocks, double price)
 {
     bool first, second;
 
     if (!(price > 0))
         return UNDECIDED;
-    first = is_book(blocks[0][0], blocks[1][0], price);
-    second = is_book(blocks[0][1], blocks[1][1], price);
+    first = is_book(blocks, blocks + 20, price);
+    second = is_book(blocks + 10, blocks + 30, price);
     return first == second ? UNDECIDED : first ? FIRST : SECOND;
 }
 
 /* --- snapshots --- */
 
-jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, bool is_index, jvq_order *order, jvq_quote *out,
-                           int64_t *time_of_day, jvq_text *name)
+/* What all snapshots begin with, and `count` numbers. */
+static jvq_status parse_snapshot(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, int count,
+                                 int64_t *time_of_day, jvq_text *name, jvq_numbers *numbers, uint32_t *flags)
 {
-    const uint8_t *start = *cursor;
-    jvq_number numbers[24]; /* price, change, two totals, 10 x (quantity, price) */
+    const uint8_t *start = *cursor, *end;
     jvq_status status;
-    uint32_t flags = 0;
 
-    if ((status = parse_time(cursor, time_of_day)) || (status = parse_text(cursor, name)) ||
-        (status = parse_numbers(cursor, numbers, 24, true, &flags)))
+    if ((status = parse_time(cursor, time_of_day)) || (status = parse_text(cursor, name)))
         return status;
-    if ((size_t)(*cursor - start) > limit)
-        return JVQ_BAD_LENGTH;
+    if (!(end = scan(*cursor, count, numbers)))
+        return JVQ_BAD_NUMBER;
+    *cursor = end;
+    if (numbers->has_empty)
+        *flags |= JVQ_EMPTY_FIELD;
+    return (size_t)(end - start) > limit ? JVQ_BAD_LENGTH : JVQ_OK;
+}
+
+jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, bool is_index,
+                           jvq_order *order, jvq_quote *out, int64_t *time_of_day, jvq_text *name)
+{
+    jvq_numbers numbers; /* price, change, two totals, 10 x (quantity, price) */
+    const double *value = numbers.value;
+    uint32_t flags = 0;
+    jvq_status status = parse_snapshot(cursor, limit, scan, 24, time_of_day, name, &numbers, &flags);
+
+    if (status)
+        return status;
     for (int i = 0; i < 5; i++) {
-        if (!jvq_number_whole(&numbers[4 + 2 * i], &out->bid_volume[i]) ||
-            !jvq_number_whole(&numbers[14 + 2 * i], &out->ask_volume[i]))
+        if (!jvq_whole(&numbers, 4 + 2 * i, &out->bid_volume[i]) ||
+            !jvq_whole(&numbers, 14 + 2 * i, &out->ask_volume[i]))
             return JVQ_BAD_VOLUME;
-        out->bid_price[i] = jvq_number_value(&numbers[5 + 2 * i]);
-        out->ask_price[i] = jvq_number_value(&numbers[15 + 2 * i]);
+        out->bid_price[i] = value[5 + 2 * i];
+        out->ask_price[i] = value[15 + 2 * i];
     }
-    out->price = jvq_number_value(&numbers[0]);
-    out->change = jvq_number_value(&numbers[1]);
+    out->price = value[0];
+    out->change = value[1];
     if (!is_index)
-        count_vote(order, vote_on_totals(jvq_number_value(&numbers[2]), jvq_number_value(&numbers[3]), out), &flags);
-    if (!jvq_number_whole(&numbers[order->second ? 2 : 3], &out->volume))
+        count_vote(order, vote_on_totals(value[2], value[3], out), &flags);
+    if (!jvq_whole(&numbers, order->second ? 2 : 3, &out->volume))
         return JVQ_BAD_VOLUME;
-    out->amount = jvq_number_value(&numbers[order->second ? 3 : 2]);
+    out->amount = value[order->second ? 3 : 2];
     decide_no_price(out->price, &flags);
     out->flags = flags;
     out->zero = 0;
     return JVQ_OK;
 }
 
-jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_order *order, jvq_depth *out,
-                           int64_t *time_of_day, jvq_text *name)
+jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, jvq_order *order,
+                           jvq_depth *out, int64_t *time_of_day, jvq_text *name)
 {
-    const uint8_t *start = *cursor;
-    jvq_number totals[4]; /* price, last close, amount, volume */
-    jvq_number blocks[2][2][10];
-    jvq_status status;
+    jvq_numbers numbers; /* price, last close, amount, volume, and 10 of each block */
+    const double *value = numbers.value;
     uint32_t flags = 0;
+    int prices, volumes;
+    jvq_status status = parse_snapshot(cursor, limit, scan, 44, time_of_day, name, &numbers, &flags);
 
-    if ((status = parse_time(cursor, time_of_day)) || (status = parse_text(cursor, name)) ||
-        (status = parse_numbers(cursor, totals, 4, false, &flags)) ||
-        (status = parse_numbers(cursor, &blocks[0][0][0], 40, true, &flags)))
+    if (status)
         return status;
-    if ((size_t)(*cursor - start) > limit)
-        return JVQ_BAD_LENGTH;
-    if (!jvq_number_whole(&totals[3], &out->volume))
+    if (!jvq_whole(&numbers, 3, &out->volume))
         return JVQ_BAD_VOLUME;
-    out->price = jvq_number_value(&totals[0]);
-    out->last_close = jvq_number_value(&totals[1]);
-    out->amount = jvq_number_value(&totals[2]);
+    out->price = value[0];
+    out->last_close = value[1];
+    out->amount = value[2];
     out->change = out->last_close == 0 ? 0.0 : (out->price / out->last_close - 1) * 100;
-    count_vote(order, vote_on_blocks(blocks, out->price), &flags);
+    count_vote(order, vote_on_blocks(&value[4], out->price), &flags);
+    prices = order->second ? 14 : 4;
+    volumes = order->second ? 4 : 14;
     for (int i = 0; i < 10; i++) {
-        if (!jvq_number_whole(&blocks[0][!order->second][i], &out->bid_volume[i]) ||
-            !jvq_number_whole(&blocks[1][!order->second][i], &out->ask_volume[i]))
+        if (!jvq_whole(&numbers, volumes + i, &out->bid_volume[i]) ||
+            !jvq_whole(&numbers, volumes + 20 + i, &out->ask_volume[i]))
             return JVQ_BAD_VOLUME;
-        out->bid_price[i] = jvq_number_value(&blocks[0][order->second][i]);
-        out->ask_price[i] = jvq_number_value(&blocks[1][order->second][i]);
+        out->bid_price[i] = value[prices + i];
+        out->ask_price[i] = value[prices + 20 + i];
     }
     decide_no_price(out->price, &flags);
     out->flags = flags;

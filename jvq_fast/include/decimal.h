@@ -6,6 +6,8 @@
 #ifndef JVQ_DECIMAL_H
 #define JVQ_DECIMAL_H
 
+#include "digits.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +22,7 @@ typedef struct jvq_number {
 } jvq_number;
 
 extern const double jvq_pow10[23];
+extern const uint64_t jvq_whole_pow10[9];
 
 /* The correctly rounded double of any digits[.digits], however long. */
 double jvq_decimal_round(const uint8_t *text, size_t length);

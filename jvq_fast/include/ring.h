@@ -25,6 +25,7 @@ typedef struct jvq_ring {
     uint64_t head;    /* records ever published */
     uint64_t claimed; /* head, or head + 1 while a record is written */
     uint64_t capacity;
+    uint64_t slot; /* of a history: where the next record goes */
     uint32_t itemsize;
     bool is_tape;
 } jvq_ring;
@@ -58,28 +59,59 @@ static inline uint64_t jvq_ring_copy(const jvq_ring *ring, uint64_t first, uint6
     return oldest <= first ? first : oldest < head ? oldest : head;
 }
 
-/* Publishes a record. A tape writes it twice. */
-static inline void jvq_ring_append(jvq_ring *ring, const void *record)
+/* A record is published in three steps: claim its place, write all of it there (of a tape jvq_tape_mirror bytes further on
+ * as well), and publish it. */
+static inline uint8_t *jvq_tape_claim(jvq_ring *ring, uint32_t itemsize)
 {
-    uint64_t head = ring->head, slot;
-
+    const uint64_t head = ring->head;
     jvq_store_relaxed(&ring->claimed, head + 1);
     jvq_fence_release();
-    if (ring->is_tape) {
-        slot = head & (ring->capacity - 1);
-        jvq_store_words(ring->storage + (slot + ring->capacity) * ring->itemsize, record, ring->itemsize, ring->itemsize);
-    } else {
-        slot = head % ring->capacity;
-        if (head >= ring->capacity) {
-            if (slot == 0 && head > ring->capacity) {
-                size_t half = (size_t)ring->capacity * ring->itemsize;
-                jvq_store_words(ring->storage, ring->storage + half, half, ring->itemsize);
-            }
-            slot += ring->capacity;
-        }
+    return ring->storage + (head & (ring->capacity - 1)) * itemsize;
+}
+
+static inline size_t jvq_tape_mirror(const jvq_ring *ring, uint32_t itemsize) { return ring->capacity * itemsize; }
+
+static inline uint8_t *jvq_history_claim(jvq_ring *ring, uint32_t itemsize)
+{
+    jvq_store_relaxed(&ring->claimed, ring->head + 1);
+    jvq_fence_release();
+    if (ring->slot == 2 * ring->capacity) {
+        const size_t half = (size_t)ring->capacity * itemsize;
+        jvq_move_words(ring->storage, ring->storage + half, half, itemsize);
+        ring->slot = ring->capacity;
     }
-    jvq_store_words(ring->storage + slot * ring->itemsize, record, ring->itemsize, ring->itemsize);
-    jvq_store_release(&ring->head, head + 1);
+    return ring->storage + ring->slot++ * itemsize;
+}
+
+static inline void jvq_ring_publish(jvq_ring *ring) { jvq_store_release(&ring->head, ring->head + 1); }
+
+static inline void jvq_tape_append(jvq_ring *ring, const void *record, uint32_t itemsize)
+{
+    uint8_t *const place = jvq_tape_claim(ring, itemsize);
+    jvq_store_words_twice(place, place + jvq_tape_mirror(ring, itemsize), record, itemsize);
+    jvq_ring_publish(ring);
+}
+
+static inline void jvq_history_append(jvq_ring *ring, const void *record, uint32_t itemsize)
+{
+    jvq_store_words(jvq_history_claim(ring, itemsize), record, itemsize, itemsize);
+    jvq_ring_publish(ring);
+}
+
+/* To a tape, and to a history, which may be NULL. */
+static inline void jvq_publish(jvq_ring *tape, jvq_ring *history, const void *record, uint32_t itemsize)
+{
+    jvq_tape_append(tape, record, itemsize);
+    if (history)
+        jvq_history_append(history, record, itemsize);
+}
+
+static inline void jvq_ring_append(jvq_ring *ring, const void *record)
+{
+    if (ring->is_tape)
+        jvq_tape_append(ring, record, ring->itemsize);
+    else
+        jvq_history_append(ring, record, ring->itemsize);
 }
 
 #endif

@@ -1,12 +1,12 @@
 /* Records of the ab market, parsed from the wire's text straight into their place in a ring.
  *
- * All functions read text that ends in '\n' and never read past that byte. They leave `*cursor` behind a good record,
- * and somewhere inside a bad one.
+ * All functions read text that ends in '\n' with JVQ_TEXT_MARGIN readable bytes behind it, whatever they are: a word
+ * is loaded first and cut afterwards. They leave `*cursor` behind a good record, and somewhere inside a bad one.
  */
 #ifndef JVQ_ROWS_H
 #define JVQ_ROWS_H
 
-#include "decimal.h"
+#include "numbers.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -89,18 +89,45 @@ typedef struct jvq_text {
     size_t length;
 } jvq_text;
 
+enum { JVQ_TEXT_MARGIN = 64 };
+
 enum { JVQ_TRADE_FIELDS = 4, JVQ_QUOTE_FIELDS = 26, JVQ_DEPTH_FIELDS = 46 };
 
 /* What is wrong with a record that a parser refused with `first`: its length, a '=' in it, the number of its fields, or
  * else the fault that the parser met first. */
 jvq_status jvq_fault(const uint8_t *start, const uint8_t *end, size_t limit, int fields, jvq_status first);
 
+static inline bool jvq_is_code_byte(uint8_t byte)
+{
+    return (uint8_t)(byte - '0') <= 9 || (uint8_t)((byte | 0x20) - 'a') < 26 || byte == '.';
+}
+
+/* The code before a '=', zero-padded, as it stands in a record. Returns its length, 0 where there is none. */
+static inline int jvq_parse_code(const uint8_t *p, uint64_t *code)
+{
+    const uint64_t digits = jvq_as_digits(jvq_load_text(p));
+    int length = 0;
+
+    *code = 0;
+    /* six digits, as nearly all are: '=' stands for 13 here */
+    if ((digits >> 48 & 0xFF) == ('=' ^ '0') && !(jvq_no_digits(digits) << 16)) {
+        memcpy(code, p, 6);
+        return 6;
+    }
+    while (length < 8 && jvq_is_code_byte(p[length]))
+        length++;
+    if (p[length] != '=')
+        return 0;
+    memcpy(code, p, (size_t)length);
+    return length;
+}
+
 /* The parsers set everything but seq, time, recv and code; `time_of_day` is in ns. */
 jvq_status jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out, int64_t *time_of_day);
-jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, bool is_index, jvq_order *order, jvq_quote *out,
-                           int64_t *time_of_day, jvq_text *name);
-jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_order *order, jvq_depth *out,
-                           int64_t *time_of_day, jvq_text *name);
+jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, bool is_index,
+                           jvq_order *order, jvq_quote *out, int64_t *time_of_day, jvq_text *name);
+jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, jvq_order *order,
+                           jvq_depth *out, int64_t *time_of_day, jvq_text *name);
 
 /* Begins anew, as each connection does; a forced order stays. */
 void jvq_order_restart(jvq_order *order);

@@ -1,0 +1,211 @@
+#include "trades.h"
+
+#include "avx2.h"
+
+#define DAY INT64_C(86400000000000)
+#define EXACT (UINT64_C(1) << 53)
+
+/* Which of the first 13 bytes of a record are no digits: HH:MM:SS.mmm, */
+enum { TIME_LENGTH = 13, TIME_BITS = 0x1FFF, TIME_MARKS = 0x1124 };
+
+typedef struct usual {
+    int64_t time_of_day;
+    uint64_t id, volume;
+    double price;
+    uint32_t flags;
+    unsigned length;
+} usual;
+
+/* --- for any processor --- */
+
+static JVQ_ALWAYS_INLINE bool parse(const uint8_t *p, usual *trade)
+{
+    const uint64_t clock = jvq_load_text(p) ^ UINT64_C(0x30303A30303A3030);
+    const uint64_t pairs = clock * 10 + (clock >> 8);
+    const uint64_t hours = pairs & 0xFF, minutes = pairs >> 24 & 0xFF, seconds = pairs >> 48 & 0xFF;
+    uint64_t marks = jvq_mark_no_digits(p), mantissa;
+    unsigned id_end, point, price_end, end, id_digits, wholes, decimals, volume_digits;
+
+    if ((marks & TIME_BITS) != TIME_MARKS || (clock & UINT64_C(0x0000FF0000FF0000)) || p[8] != '.' || p[12] != ',' ||
+        hours > 23 || minutes > 59 || seconds > 59)
+        return false;
+    /* the last bit stands for a separator that is not there */
+    marks = (marks ^ TIME_MARKS) | UINT64_C(1) << 63;
+    id_end = jvq_lowest_bit(marks);
+    marks &= marks - 1;
+    point = jvq_lowest_bit(marks | UINT64_C(1) << 63);
+    marks &= marks - 1;
+    price_end = jvq_lowest_bit(marks | UINT64_C(1) << 63);
+    marks &= marks - 1;
+    end = jvq_lowest_bit(marks | UINT64_C(1) << 63);
+    id_digits = id_end - TIME_LENGTH;
+    wholes = point - id_end - 1;
+    decimals = price_end - point - 1;
+    volume_digits = end - price_end - 1;
+    /* in unsigned arithmetic none is more than eight */
+    if (((id_digits - 1) | (wholes - 1) | (decimals - 1) | (volume_digits - 1)) > 7 || p[id_end] != ',' ||
+        p[point] != '.' || p[price_end] != ',' || (p[end] != '|' && p[end] != '\n'))
+        return false;
+    mantissa = jvq_few_digits(p + id_end + 1, wholes) * jvq_whole_pow10[decimals] +
+               jvq_few_digits(p + point + 1, decimals);
+    if (mantissa - 1 >= EXACT)
+        return false;
+    trade->time_of_day = (int64_t)(((hours * 60 + minutes) * 60 + seconds) * 1000 + jvq_few_digits(p + 9, 3)) * 1000000;
+    trade->id = jvq_few_digits(p + TIME_LENGTH, id_digits);
+    /* both operands are exact, so the division rounds once */
+    trade->price = (double)(int64_t)mantissa / jvq_pow10[decimals];
+    trade->volume = jvq_few_digits(p + price_end + 1, volume_digits);
+    trade->length = end;
+    return true;
+}
+
+typedef bool parser(const uint8_t *p, usual *trade);
+typedef void publisher(jvq_trade_run *run, const usual *trade, int64_t time);
+
+static JVQ_ALWAYS_INLINE uint64_t publish_run(jvq_trade_run *run, uint64_t most, parser *parse_one,
+                                          publisher *publish_one)
+{
+    const uint8_t *p = run->cursor;
+    int64_t latest_time_of_day = run->latest_time_of_day;
+    uint64_t count = 0, stale = 0;
+
+    while (count < most && *p != '\n') {
+        usual trade;
+        int64_t time;
+        if (!parse_one(p + 1, &trade))
+            break;
+        time = run->midnight + trade.time_of_day;
+        if (time > run->latest)
+            time -= DAY;
+        if (trade.time_of_day > latest_time_of_day)
+            latest_time_of_day = trade.time_of_day;
+        run->last_time = time;
+        trade.flags = run->flags | (time < run->fresh_from ? (uint32_t)JVQ_STALE : 0);
+        stale += time < run->fresh_from;
+        publish_one(run, &trade, time);
+        p += 1 + trade.length;
+        count++;
+    }
+    run->latest_time_of_day = latest_time_of_day;
+    run->stale = stale;
+    run->cursor = p;
+    return count;
+}
+
+static JVQ_ALWAYS_INLINE void publish(jvq_trade_run *run, const usual *trade, int64_t time)
+{
+    jvq_trade record;
+    record.seq = ++run->seq;
+    record.time = time;
+    record.recv = run->recv;
+    memcpy(record.code, &run->code, sizeof record.code);
+    record.id = (int64_t)trade->id;
+    record.price = trade->price;
+    record.volume = (int64_t)trade->volume;
+    record.flags = trade->flags;
+    record.zero = 0;
+    jvq_publish(run->tape, run->history, &record, sizeof record);
+}
+
+static uint64_t publish_trades(jvq_trade_run *run, uint64_t most) { return publish_run(run, most, parse, publish); }
+
+/* --- with AVX2 --- */
+
+#if JVQ_HAS_AVX2
+static JVQ_AVX2 JVQ_ALWAYS_INLINE bool parse_with_avx2(const uint8_t *p, usual *trade)
+{
+    const __m128i text = _mm_loadu_si128((const __m128i *)(const void *)p);
+    const __m128i pattern = _mm_setr_epi8(0, 0, ':', 0, 0, ':', 0, 0, '.', 0, 0, 0, ',', 0, 0, 0);
+    const __m128i pairs_of = _mm_setr_epi8(0, 1, 3, 4, 6, 7, -1, 9, 10, 11, -1, -1, -1, -1, -1, -1);
+    const __m128i most = _mm_setr_epi16(23, 59, 59, 9, 99, 99, 99, 99);
+    const __m128i seconds_of = _mm_setr_epi16(3600, 60, 1000, 100, 1, 0, 0, 0);
+    const uint64_t marks = jvq_avx2_mark_no_digits(p);
+    const uint32_t separators = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(text, pattern));
+    __m128i clock;
+    __m256i numbers;
+    uint64_t seconds, rest, left, id_and_whole, decimals_and_volume, mantissa;
+    unsigned id_end, point, price_end, end, id_digits, wholes, decimals, volume_digits;
+
+    clock = _mm_maddubs_epi16(_mm_subs_epu8(_mm_shuffle_epi8(text, pairs_of), _mm_set1_epi8('0')),
+                              _mm_set1_epi16(0x010A));
+    if ((marks & TIME_BITS) != TIME_MARKS || (separators & TIME_MARKS) != TIME_MARKS ||
+        _mm_movemask_epi8(_mm_cmpgt_epi16(clock, most)))
+        return false;
+    clock = _mm_madd_epi16(clock, seconds_of);
+    seconds = (uint64_t)_mm_cvtsi128_si64(clock);
+    rest = (uint64_t)(uint32_t)_mm_extract_epi32(clock, 2) + (seconds >> 32);
+
+    id_end = TIME_LENGTH + (unsigned)_tzcnt_u64(marks >> TIME_LENGTH);
+    left = _blsr_u64(marks >> TIME_LENGTH);
+    point = TIME_LENGTH + (unsigned)_tzcnt_u64(left);
+    left = _blsr_u64(left);
+    price_end = TIME_LENGTH + (unsigned)_tzcnt_u64(left);
+    left = _blsr_u64(left);
+    end = TIME_LENGTH + (unsigned)_tzcnt_u64(left);
+    id_digits = id_end - TIME_LENGTH;
+    wholes = point - id_end - 1;
+    decimals = price_end - point - 1;
+    volume_digits = end - price_end - 1;
+    if (((id_digits - 1) | (wholes - 1) | (decimals - 1) | (volume_digits - 1)) > 7 || p[id_end] != ',' ||
+        p[point] != '.' || p[price_end] != ',' || (p[end] != '|' && p[end] != '\n'))
+        return false;
+    numbers = jvq_avx2_parse_digits(_mm256_set_epi64x(
+        (int64_t)jvq_avx2_align(jvq_load_text(p + price_end + 1), volume_digits),
+        (int64_t)jvq_avx2_align(jvq_load_text(p + point + 1), decimals),
+        (int64_t)jvq_avx2_align(jvq_load_text(p + id_end + 1), wholes),
+        (int64_t)jvq_avx2_align(jvq_load_text(p + TIME_LENGTH), id_digits)));
+    id_and_whole = (uint64_t)_mm_cvtsi128_si64(_mm256_castsi256_si128(numbers));
+    decimals_and_volume = (uint64_t)_mm_cvtsi128_si64(_mm256_extracti128_si256(numbers, 1));
+    mantissa = (id_and_whole >> 32) * jvq_whole_pow10[decimals] + (decimals_and_volume & UINT32_MAX);
+    if (mantissa - 1 >= EXACT)
+        return false;
+    trade->time_of_day = (int64_t)((seconds & UINT32_MAX) * 1000 + rest) * 1000000;
+    trade->id = id_and_whole & UINT32_MAX;
+    trade->price = (double)(int64_t)mantissa / jvq_pow10[decimals];
+    trade->volume = decimals_and_volume >> 32;
+    trade->length = end;
+    return true;
+}
+
+static JVQ_AVX2 JVQ_ALWAYS_INLINE void store_with_avx2(uint8_t *place, __m256i first, __m256i second)
+{
+    _mm256_storeu_si256((__m256i *)(void *)place, first);
+    _mm256_storeu_si256((__m256i *)(void *)(place + 32), second);
+}
+
+/* What readers copy meanwhile may be torn, and they know; so the stores may be as wide as they like. */
+static JVQ_AVX2 JVQ_ALWAYS_INLINE void publish_with_avx2(jvq_trade_run *run, const usual *trade, int64_t time)
+{
+    const __m128i stamp = _mm_set_epi64x(time, (int64_t)++run->seq);
+    const __m128i source = _mm_set_epi64x((int64_t)run->code, run->recv);
+    const __m128i price = _mm_castpd_si128(_mm_unpacklo_pd(_mm_castsi128_pd(_mm_cvtsi64_si128((int64_t)trade->id)),
+                                                           _mm_set_sd(trade->price)));
+    const __m128i volume = _mm_set_epi64x(trade->flags, (int64_t)trade->volume);
+    const __m256i first = _mm256_inserti128_si256(_mm256_castsi128_si256(stamp), source, 1);
+    const __m256i second = _mm256_inserti128_si256(_mm256_castsi128_si256(price), volume, 1);
+    uint8_t *const place = jvq_tape_claim(run->tape, sizeof(jvq_trade));
+
+    store_with_avx2(place, first, second);
+    store_with_avx2(place + jvq_tape_mirror(run->tape, sizeof(jvq_trade)), first, second);
+    jvq_ring_publish(run->tape);
+    if (run->history) {
+        store_with_avx2(jvq_history_claim(run->history, sizeof(jvq_trade)), first, second);
+        jvq_ring_publish(run->history);
+    }
+}
+
+static JVQ_AVX2 uint64_t publish_trades_with_avx2(jvq_trade_run *run, uint64_t most)
+{
+    return publish_run(run, most, parse_with_avx2, publish_with_avx2);
+}
+#endif
+
+jvq_trade_publisher jvq_choose_trade_publisher(bool for_any)
+{
+#if JVQ_HAS_AVX2
+    if (!for_any && jvq_processor_has_avx2())
+        return publish_trades_with_avx2;
+#endif
+    (void)for_any;
+    return publish_trades;
+}
