@@ -1,6 +1,7 @@
 # make demo       the simulator, the feed and a live table for 20 s
 # make test       the suite, with a seeded share of the long tests, in three processes
 # make test-long  the suite, whole
+# make fuzz       the fuzz targets, for long; ARGS="--runs 10000000 decode" for one
 # make lint       ruff, cython-lint, mypy, stubtest, compiler warnings
 # make bench      all benchmarks, each with what it is measured beside; numbers into build/bench. Or make bench-decode
 # PYTHON=python3.12 make test    another interpreter, 3.11 or newer; ARGS="-k ring" goes to pytest
@@ -10,7 +11,7 @@ PYTHON ?= python3
 CC ?= cc
 VENV := .venv
 BIN := $(VENV)/bin
-BENCHMARKS := decode inflate latency throughput
+BENCHMARKS := decode inflate latency throughput scaling
 # What their C, C++ and Go need: Debian's packages, and a file of each.
 NATIVE := g++:/usr/bin/g++ golang-go:/usr/bin/go libboost-dev:/usr/include/boost/version.hpp \
   libdeflate-dev:/usr/include/libdeflate.h libisal-dev:/usr/include/isa-l.h zlib1g-dev:/usr/include/zlib.h
@@ -21,7 +22,7 @@ listed = $(BIN)/python -c "import tomllib; t = tomllib.load(open('pyproject.toml
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-long lint bench bench-native $(BENCHMARKS:%=bench-%) clean
+.PHONY: demo test test-long fuzz lint bench bench-native $(BENCHMARKS:%=bench-%) clean
 
 demo: $(VENV)/installed
 	@$(BIN)/jvq-fast demo --seconds 20
@@ -31,6 +32,9 @@ test: $(VENV)/ready
 
 test-long: $(VENV)/ready
 	$(BIN)/pytest --long $(ARGS)
+
+fuzz: $(VENV)/ready
+	$(BIN)/python tests/fuzz/long.py $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/pytest tests/test_lint.py tests/test_types.py $(ARGS)

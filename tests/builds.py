@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -20,6 +21,14 @@ _building = threading.Lock()
 _failed: dict[str, str] = {}
 NICE = ("nice", "-n", "10")
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+
+LIBFUZZER = (
+    *("-std=c11", "-O2", "-g", "-UNDEBUG", "-ffp-contract=off", "-fno-omit-frame-pointer"),
+    *("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined"),
+    # What is compared with what taught the fuzzer nothing here, and told it in half of the time.
+    "-fno-sanitize-coverage=trace-cmp",
+)
+LIBFUZZER_NEEDS = "clang with libFuzzer, and zlib's header (Debian: clang libclang-rt-dev zlib1g-dev)"
 
 
 # The tests of what meets hostile input and moves memory. The rest of the suite has its turn in the long run.
@@ -68,6 +77,21 @@ def _build(variant: str) -> Path:
         _failed[variant] = done.stdout[-8000:]
         pytest.fail(_failed[variant])
     return ROOT / "build" / variant / f"lib-{sys.implementation.cache_tag}"
+
+
+@functools.cache
+def has_libfuzzer() -> bool:
+    """Whether fuzz targets in C can be compiled."""
+    source = (
+        "#include <zlib.h>\nint LLVMFuzzerTestOneInput(const Bytef *d, size_t n) { return d && n && zlibVersion(); }"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["clang", *LIBFUZZER, "-x", "c", "-", "-lz", "-o", str(Path(folder, "target"))]
+        try:
+            done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=300, check=False)
+        except FileNotFoundError:
+            return False
+    return done.returncode == 0
 
 
 def runtimes(*libraries: str) -> str:

@@ -1,5 +1,7 @@
 """The fuzz targets of tests/fuzz: a minute of processor time each, and in the long run ten million executions each.
 
+Those in C take a third of that, and a hundred million; `make fuzz` runs all for as long as one likes.
+
 Each runs in a child, and takes only the time of the processors that no other process wants: so they begin before the
 first test of the session, and are judged after its last. Every execution is judged in full by the target's second
 implementation. What fails is shown as hex, with the command that shows it again.
@@ -24,20 +26,25 @@ import spare_time
 pytestmark = [pytest.mark.release_only, pytest.mark.spare_time]
 
 HAVE_ATHERIS = importlib.util.find_spec("atheris") is not None
-needs_atheris = pytest.mark.skipif(
-    not HAVE_ATHERIS,
-    reason="nothing is fuzzed: atheris is not installed (it has wheels for CPython on Linux, x86_64)",
-)
 
 FOLDER = Path(__file__).parent / "fuzz"
-TARGETS = ("decode", "inflate", "frames", "captures", "texts", "replies")
-SECONDS = 60
+IN_PYTHON = ("decode", "inflate", "frames", "captures", "texts", "replies")
+IN_C = ("native_inflate", "native_rows")
+TARGETS = (*IN_PYTHON, *IN_C)
+SECONDS = dict.fromkeys(IN_PYTHON, 60) | dict.fromkeys(IN_C, 20)
 # No test may take longer than pytest's faulthandler_timeout, so the long run comes in parts.
 PARTS = 20
-RUNS = 10_000_000 // PARTS
+RUNS = dict.fromkeys(IN_PYTHON, 10_000_000 // PARTS) | dict.fromkeys(IN_C, 100_000_000 // PARTS)
 TIMEOUT = 850.0
-# Inputs that open new ground, for a target of which nothing but the compiled code is told to the fuzzer.
+# Inputs that open new ground, for targets of which nothing but the compiled code is told to the fuzzer.
 LEAST_KEPT = 100
+
+
+def missing(target: str) -> str:
+    """Why this target can't run here, or nothing."""
+    if target in IN_C:
+        return "" if builds.has_libfuzzer() else f"not fuzzed in C: needs {builds.LIBFUZZER_NEEDS}"
+    return "" if HAVE_ATHERIS else "not fuzzed: atheris is not installed (it has wheels for CPython on Linux, x86_64)"
 
 
 class Run:
@@ -51,7 +58,9 @@ class Run:
 
     def run(self) -> "Run":
         self._artifacts.mkdir(parents=True, exist_ok=True)
-        self._environment = {**os.environ, "PYTHONPATH": str(builds.build("fuzz"))}
+        self._environment = dict(os.environ)
+        if self.target in IN_PYTHON:
+            self._environment["PYTHONPATH"] = str(builds.build("fuzz"))
         self._environment["TMPDIR"] = str(self._artifacts)  # a child that finds a fault cannot tidy up
         self._environment.pop("PYTHONSAFEPATH", None)
         self.done = self._run(*self._arguments)
@@ -68,10 +77,12 @@ class Run:
         return self._run(f"--reproduce=@{finding}", *arguments).returncode
 
     def explain(self) -> str:
+        before = ""
+        if self.target in IN_PYTHON:
+            before = f"  JVQ_FAST_FUZZ=1 python setup.py build\n  export PYTHONPATH={self._environment['PYTHONPATH']}\n"
         shown = [
-            "to see it again:\n  JVQ_FAST_FUZZ=1 python setup.py build\n"
-            f"  PYTHONPATH={self._environment['PYTHONPATH']} "
-            f"python tests/fuzz/{self.target}.py --reproduce {path.read_bytes().hex() or repr('')}"
+            f"to see it again:\n{before}"
+            f"  python tests/fuzz/{self.target}.py --reproduce {path.read_bytes().hex() or repr('')}"
             for path in self.findings
         ]
         return "\n".join([f"{self.target}: exit {self.done.returncode}", self.done.stdout[-8000:], *shown])
@@ -87,18 +98,20 @@ class Runs:
 
     def __init__(self, long: bool) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="jvq_fast_fuzz_", ignore_cleanup_errors=True)
+        targets = [target for target in TARGETS if not missing(target)]
         # A budget of processor time is the same for all, however many there are; one of executions is not.
-        children = os.cpu_count() or 1 if long else 2 * len(TARGETS)
-        self._workers = spare_time.Workers(children if HAVE_ATHERIS else 0)
+        self._workers = spare_time.Workers(os.cpu_count() or 1 if long else 2 * len(targets))
         folder = Path(self._scratch.name)
         self.planted = {
-            target: self._submit(target, folder / f"{target}-planted", "--plant", f"--seconds={SECONDS}", "--seed=1")
-            for target in TARGETS
+            target: self._submit(
+                target, folder / f"{target}-planted", "--plant", f"--seconds={SECONDS[target]}", "--seed=1"
+            )
+            for target in targets
         }
         self.real = {}
         for part in range(PARTS if long else 1):
-            for target in TARGETS:
-                budget = f"--runs={RUNS}" if long else f"--seconds={SECONDS}"
+            for target in targets:
+                budget = f"--runs={RUNS[target]}" if long else f"--seconds={SECONDS[target]}"
                 corpus = folder / "corpus" / target  # what a part found the next one begins with
                 self.real[target, part] = self._submit(
                     target, folder / f"{target}-{part}", budget, f"--seed={20261123 + part}", f"--corpus={corpus}"
@@ -118,9 +131,10 @@ def runs(long: bool) -> Runs:
     return begin(long)
 
 
-@needs_atheris
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_planted_fault_is_found_and_reproduced(target: str, runs: Runs, tmp_path: Path) -> None:
+    if missing(target):
+        pytest.skip(missing(target))
     by_seeds = Run(target, tmp_path, "--plant", "--only-seeds").run()
     assert by_seeds.done.returncode == 0, "the seeds find it, so this says nothing of the fuzzer\n" + by_seeds.explain()
     run = runs.planted[target].result(TIMEOUT)
@@ -138,17 +152,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("part", "target"), [(part, target) for part in range(parts) for target in TARGETS])
 
 
-@needs_atheris
 def test_whatever_comes_nothing_crashes_and_all_agrees(target: str, part: int, runs: Runs, long: bool) -> None:
+    if missing(target):
+        pytest.skip(missing(target))
     run = runs.real[target, part].result(TIMEOUT)
     assert run.done.returncode == 0, run.explain()
     assert not run.findings, run.explain()
     told = run.told()
     print(target, told)
-    assert told["executions"] >= (RUNS if long else 1000), told
+    assert told["executions"] >= (RUNS[target] if long else 1000), told
     assert told["mutations"] > told["executions"] / 2, told
-    if target == "decode" and part == 0:
+    if target in ("decode", *IN_C) and part == 0:
         assert told["kept"] >= LEAST_KEPT, f"the fuzzer does not see the compiled code: {told}"
+
+
+def test_the_long_run_counts_what_its_processes_did() -> None:
+    if missing("native_rows"):
+        pytest.skip(missing("native_rows"))
+    done = spare_time.run(sys.executable, FOLDER / "long.py", "--runs=120000", "--jobs=2", "native_rows")
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert "120,000 executions" in done.stdout.splitlines()[-1]
 
 
 # Found by the fuzzer, and mended.

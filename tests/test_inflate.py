@@ -14,6 +14,7 @@ import pytest
 
 import builds
 import deflate_bits
+from deflate_streams import GO_STREAMS, by_go, by_others, by_zlib, few_texts, texts, unframed
 from inflate_judge import CORRUPT, INFLATED, ROOM, TRUNCATED, Verdict, of_zlib, settled
 
 pytestmark = [pytest.mark.release_only, pytest.mark.skipif(os.name != "posix", reason="guard pages are POSIX's")]
@@ -69,49 +70,6 @@ def agree(inflate: Callable[..., list[Verdict]], cases: Iterable[Case]) -> dict[
 # --- what there is to inflate ---
 
 
-def texts(rng: random.Random) -> Iterator[bytes]:
-    trades = ",".join(
-        f"09:30:0{rng.randrange(10)}.{rng.randrange(1000)},{rng.randrange(10**6)},1688.{n}" for n in range(900)
-    )
-    yield from (b"", b"x", b"abc" * 100, bytes(300), rng.randbytes(200), rng.randbytes(40_000), bytes(70_000))
-    for size in (20, 70, 300, 2_000, 20_000):
-        yield trades[:size].encode()
-        yield bytes(rng.choice(b"0123456789.,|") for _ in range(size))
-    yield b"".join(rng.randbytes(3) * rng.randrange(1, 90) for _ in range(400))
-
-
-def by_zlib(rng: random.Random) -> Iterator[bytes]:
-    strategies = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED)
-    flushes = (zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_PARTIAL_FLUSH, zlib.Z_BLOCK)
-    for text in texts(rng):
-        for level, strategy in itertools.product(range(10), strategies):
-            machine = zlib.compressobj(level, zlib.DEFLATED, -rng.randrange(9, 16), rng.randrange(1, 10), strategy)
-            if rng.random() < 0.4:
-                half = len(text) // 2
-                yield (
-                    machine.compress(text[:half])
-                    + machine.flush(rng.choice(flushes))
-                    + machine.compress(text[half:])
-                    + machine.flush()
-                )
-            else:
-                yield machine.compress(text) + machine.flush()
-
-
-def by_others(rng: random.Random) -> Iterator[bytes]:
-    import deflate
-    import zopfli.zlib
-    from isal import igzip_lib
-
-    for text in texts(rng):
-        for level in (1, 6, 9, 12):
-            yield bytes(deflate.deflate_compress(text, level))
-        for level in (0, 1, 2, 3):
-            yield igzip_lib.compress(text, level, flag=igzip_lib.COMP_DEFLATE)
-        if len(text) < 5_000:
-            yield zopfli.zlib.compress(text)[2:-4]  # without zlib's own head and checksum
-
-
 def damaged(rng: random.Random, data: bytes) -> bytes:
     kind = rng.randrange(4)
     if kind == 0:
@@ -141,6 +99,28 @@ def test_what_compressors_write(source: Callable[..., Iterator[bytes]], inflate:
     assert agree(inflate, exact)[INFLATED] == len(streams)
     short = [(room - 1, each) for room, each in exact if room > 1]
     assert agree(inflate, short)[ROOM] == len(short)
+
+
+def test_what_go_wrote(inflate: Callable[..., list[Verdict]]) -> None:
+    streams = list(unframed(GO_STREAMS.read_bytes()))
+    per_text = len(streams) // len(few_texts())
+    expected = [text for text in few_texts() for _ in range(per_text)]
+    assert [output for _, _, output in inflate(map(roomy, streams))] == expected
+    assert agree(inflate, map(roomy, streams))[INFLATED] == len(streams)
+    agree(inflate, (roomy(each[:n]) for each in streams if len(each) < 200 for n in range(len(each))))
+
+
+def test_what_go_writes(inflate: Callable[..., list[Verdict]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(builds.ROOT)
+    from benchmarks.shapes import shapes
+
+    plain = list(texts(random.Random(7)))
+    for shape in shapes():
+        plain += [zlib.decompress(payload, -15) for payload in shape.payloads[:60]]
+    streams = by_go(plain)
+    if streams is None:
+        pytest.skip("of Go's streams only those in deflate_go.bin are tested: there is no Go here (Debian: golang-go)")
+    assert agree(inflate, map(roomy, streams))[INFLATED] == len(streams) == 22 * len(plain)
 
 
 def test_any_code_lengths(inflate: Callable[..., list[Verdict]], long: bool) -> None:

@@ -14,21 +14,20 @@ of the compiled code too; with any other build only those of the Python modules.
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from options import given, idle, read_options
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-_PR_SET_PDEATHSIG = 1
 REPRODUCES = "--reproduce" in sys.argv
 if not REPRODUCES:
     import atheris
@@ -65,32 +64,16 @@ def run(
     longest: int,
 ) -> None:
     """The target's command line. Ends the process: 0 when the budget is used up without a finding."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="of processor time")
-    parser.add_argument("--runs", type=int, default=sys.maxsize, help="executions")
-    parser.add_argument("--seed", type=int, default=20261123)
-    parser.add_argument("--corpus", type=Path, help="folder that keeps what opened new ground, and is begun with")
-    parser.add_argument("--artifacts", type=Path, default=Path(tempfile.gettempdir()), help="folder for what failed")
-    parser.add_argument(
-        "--idle", action="store_true", help="take the time that no other process wants, and end with the parent"
-    )
-    parser.add_argument("--plant", action="store_true", help="plant the fault that must be found")
-    parser.add_argument("--only-seeds", action="store_true", help="check the seeds and end")
-    parser.add_argument("--reproduce", help="one input, in hex, or @FILE")
-    options = parser.parse_args()
+    options = read_options()
     if options.plant:
         plant()
     if options.reproduce is not None or options.only_seeds:
-        text = options.reproduce or ""
-        given = Path(text[1:]).read_bytes() if text.startswith("@") else bytes.fromhex(text)
-        for data in seeds() if options.only_seeds else [given]:
+        for data in seeds() if options.only_seeds else [given(options.reproduce)]:
             check(data)
         print("no fault")
         return
     if options.idle:
-        # However the tests end that wait for it: nobody would hear of it any more.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        idle()
     _Run(check, mutate, options).fuzz(seeds(), longest)
 
 
