@@ -10,6 +10,7 @@ if that is installed.
 """
 
 import asyncio
+import importlib
 import json
 import os
 import resource
@@ -18,7 +19,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -43,7 +44,14 @@ class Measured:
         self.price = 0.0
         self.stamps: list[int] = []
         self.found: dict[str, Any] = {}
+        self.compiled: Any = None
         self._begun = (0.0, 0.0, 0)
+
+    def take(self) -> None:
+        """What a compiled handler noted."""
+        if self.compiled is not None:
+            self.price = self.compiled.price
+            self.stamps[:] = array("q", self.compiled.taken())
 
     def hear(self, text: str) -> bool:
         """True where the text says that it is over."""
@@ -80,24 +88,46 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-def jvq_fast(measured: Measured, port: int, subscription: str, **settings: Any) -> None:
-    import jvq_fast as jvq
-
-    feed = jvq.Feed(TOKEN, subscription.split(","), server=f"127.0.0.1:{port}", trading_day=DAY, **settings)
+def in_python(measured: Measured) -> Callable[[str, Any], None]:
+    """A handler of rows."""
     keep, now = measured.stamps.append, time.monotonic_ns
 
-    @feed.on_trades
     def on_trades(_code: str, trades: Any) -> None:
         measured.price = trades["price"][-1]
         keep(now())
 
+    return on_trades
+
+
+def in_cython(measured: Measured) -> Any:
+    """The same, compiled now if it has not been. Its notes stay with it until `Measured.take`."""
+    import pyximport
+
+    # The compiler speaks on standard output, which is for the result.
+    with redirect_stdout(sys.stderr):
+        pyximport.install(build_dir=str(Path("build", "bench", "cython")), language_level=3)
+        handler = importlib.import_module("benchmarks.native.handler").Stamps()
+    measured.compiled = handler
+    return handler
+
+
+def jvq_fast(
+    measured: Measured, port: int, subscription: str, handler: Callable[[Measured], Any] = in_python, **settings: Any
+) -> None:
+    import jvq_fast as jvq
+
+    feed = jvq.Feed(TOKEN, subscription.split(","), server=f"127.0.0.1:{port}", trading_day=DAY, **settings)
+    feed.on_trades(handler(measured))
+
     @feed.on_text
     def on_text(text: str) -> None:
+        measured.take()
         if measured.hear(text):
             feed.stop()
 
     feed.on_disconnect(lambda *_: feed.stop())
     feed.run()
+    measured.take()
     stats = feed.stats()
     measured.found["trades"] = feed.trades.head
     measured.found["bad"] = stats["bad"]
@@ -208,6 +238,7 @@ class Client:
 
 CLIENTS = {
     "jvq_fast": Client(partial(jvq_fast, loop="auto"), "picows", by_row=True),
+    "jvq_fast-cython": Client(partial(jvq_fast, handler=in_cython), "Cython", by_row=True),
     "jvq_fast-asyncio": Client(partial(jvq_fast, loop="asyncio"), "picows", by_row=True),
     "official": Client(official, "jvQuant", by_row=True),
     "websockets": Client(websockets, "websockets"),

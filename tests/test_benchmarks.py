@@ -39,30 +39,6 @@ def test_inflate_beside_the_libraries_that_are_here(run_python: Any, tmp_path: P
         assert all(value["message_ns"] > 0 for value in shape["contenders"].values())
 
 
-def test_scaling(run_python: Any, tmp_path: Path, root: Path) -> None:
-    report = tmp_path / "scaling.json"
-    few = f"""
-from benchmarks import scaling
-
-if __name__ == "__main__":
-    scaling.CODES, scaling.AFTER = (1, 30), (50_000, 100_000)
-    scaling.main(["--rounds", "2", "--json", {str(report)!r}])
-"""
-    done = run_python("-c", few, cwd=root, timeout=300)
-    one, thirty, earlier, later, *metered = json.loads(report.read_text())["shapes"]
-    assert (one["codes"], thirty["codes"]) == (1, 30)
-    assert thirty["memory"]["nbytes"] - one["memory"]["nbytes"] == 29 * 2 * 1024 * 64
-    for shape in (one, thirty):
-        for name in ("jvq_fast", "C loop"):
-            assert shape["contenders"][name]["record_ns"] > 0
-            assert shape["contenders"][f"{name}, histories off"]["record_ns"] > 0
-    assert later["records"] == 100_000
-    if not metered:
-        pytest.skip("no instructions are counted: " + done.stdout.splitlines()[-3])
-    assert later["instructions"] == pytest.approx(earlier["instructions"], rel=1e-3)
-    assert 0 < metered[0]["instructions"]["histograms"] < metered[0]["instructions"]["message"]
-
-
 @needs_compiler
 def test_decode_beside_everything_that_is_here(run_python: Any, tmp_path: Path, root: Path) -> None:
     report = tmp_path / "decode.json"
@@ -265,3 +241,28 @@ def test_the_reference_passes_over_what_it_can_not_read(parse: Any, text: bytes)
     assert parse(text)[0] == 0
     good = b"lv2_600519=09:30:00.000,1,10.00,100"
     assert parse(text + b"\n" + good)[0] == 1
+
+
+@needs_compiler
+def test_scaling(run_python: Any, tmp_path: Path, root: Path) -> None:
+    report = tmp_path / "scaling.json"
+    few = f"""
+from benchmarks import scaling
+
+if __name__ == "__main__":
+    scaling.CODES, scaling.AFTER = (1, 30), (50_000, 100_000)
+    scaling.main(["--rounds", "2", "--json", {str(report)!r}])
+"""
+    done = run_python("-c", few, cwd=root, timeout=300)
+    one, thirty, earlier, later, *metered = json.loads(report.read_text())["shapes"]
+    assert (one["codes"], thirty["codes"]) == (1, 30)
+    assert thirty["memory"]["nbytes"] - one["memory"]["nbytes"] == 29 * 2 * 1024 * 64
+    for shape in (one, thirty):
+        for name in ("jvq_fast", "C loop"):
+            assert shape["contenders"][name]["record_ns"] > 0
+            assert shape["contenders"][f"{name}, histories off"]["record_ns"] > 0
+    assert later["records"] == 100_000
+    if not metered:
+        pytest.skip("no instructions are counted: " + done.stdout.splitlines()[-3])
+    assert later["instructions"] == pytest.approx(earlier["instructions"], rel=1e-3)
+    assert 0 < metered[0]["instructions"]["histograms"] < metered[0]["instructions"]["message"]

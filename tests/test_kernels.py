@@ -1,4 +1,4 @@
-"""The kernels for this processor beside those for any: the same of every row, usual or not, read no further than allowed."""
+"""The kernels for this processor beside those for any: the same of every row, and nothing read that is not theirs."""
 
 import os
 import random

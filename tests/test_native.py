@@ -1,5 +1,6 @@
 """Handlers written in Cython, built as a user builds them, and the arrays that Python handlers are lent."""
 
+import itertools
 import json
 import os
 import re
@@ -86,7 +87,7 @@ def test_a_native_handler_gets_the_records_of_each_row_as_the_tape_holds_them(na
     decoder.decode(message(level, 2, "000001"))
     assert [len(row) for row in handler.kept] == [3, 2]
     tape = getattr(decoder, level).last(5)
-    for given, held in zip(sum(handler.kept, []), tape, strict=True):
+    for given, held in zip(itertools.chain(*handler.kept), tape, strict=True):
         assert given.pop("zero") == 0
         assert given["code"].rstrip(b"\0") == held["code"]
         assert {name: value for name, value in given.items() if name != "code"} == {
@@ -146,7 +147,7 @@ def test_the_example_is_built_and_runs_as_its_first_lines_say(root, tmp_path, ru
     shutil.copy(root / "examples" / "order_flow.pyx", tmp_path)
     cythonize(tmp_path, "order_flow", run_python)
     to_read, to_write = os.pipe()
-    with Simulator("--seed", "5") as sim, open(to_read) as stdin, open(to_write, "w") as pipe:
+    with Simulator("--seed", "5") as sim, os.fdopen(to_read) as stdin, os.fdopen(to_write, "w") as pipe:
         ready = {"http": sim.http, "ws": sim.ws, "trade": sim.trade, "trading_day": sim.trading_day}
         pipe.write(json.dumps(ready) + "\n")
         pipe.flush()
