@@ -36,7 +36,7 @@ class Total:
     def __init__(self, target: str, jobs: int) -> None:
         self.target = target
         self._told: list[dict[str, float]] = [{}] * jobs
-        self.failed = False
+        self.end = ""
 
     def tell(self, job: int, told: dict[str, float]) -> None:
         self._told[job] = told
@@ -48,7 +48,7 @@ class Total:
         rate = executions / seconds if seconds else 0
         return (
             f"{self.target:15} {executions:13,.0f} executions {seconds:9,.0f} s of processor time "
-            f"{rate:9,.0f} per second {kept:6,} inputs kept{'  FAILED' if self.failed else ''}"
+            f"{rate:9,.0f} per second {kept:6,} inputs kept{self.end}"
         )
 
 
@@ -59,6 +59,7 @@ def run(target: str, options: argparse.Namespace) -> Total:
         environment.pop("PYTHONSAFEPATH", None)
     failed = FOUND / f"{target}-failed"
     failed.mkdir(parents=True, exist_ok=True)
+    known = set(failed.iterdir())
     total = Total(target, options.jobs)
 
     def one(job: int) -> None:
@@ -77,8 +78,9 @@ def run(target: str, options: argparse.Namespace) -> Total:
                 else:
                     output.append(line)
         if child.returncode:
-            total.failed = True
-            print(*output, f"{target}: exit {child.returncode}, inputs that failed: {failed}", sep="", flush=True)
+            found = sorted(map(str, set(failed.iterdir()) - known))
+            total.end = f"  FAILED: {' '.join(found)}" if found else "  ENDED EARLY"
+            print(*output, f"{target}: exit {child.returncode}", sep="", flush=True)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(one, range(options.jobs)))
@@ -106,7 +108,7 @@ def main() -> int:
         targets = left_out(targets, IN_C, builds.LIBFUZZER_NEEDS)
     totals = [run(target, options) for target in targets]
     print(*totals, sep="\n")
-    return any(each.failed for each in totals) or not totals
+    return any(each.end for each in totals) or not totals
 
 
 def left_out(targets: list[str], without: tuple[str, ...], needs: str) -> list[str]:
