@@ -201,7 +201,8 @@ cdef class Decoder:
     cdef int learn(self, uint64_t key) except -2
     cdef int index_of(self, code) except -2
     cdef jvq_ring *store_of(self, Code *code) noexcept nogil
-    cdef bint is_duplicate(self, Code *code, int64_t time, int64_t id, double price, int64_t volume, uint32_t flags) noexcept nogil
+    cdef bint is_duplicate(self, Code *code, int64_t time, int64_t id, double price, int64_t volume,
+                           uint32_t flags) noexcept nogil
     cdef int await_callback(self, int level, int index, uint64_t record, uint64_t count) except -1 nogil
     cdef int dispatch(self) except -1
     cdef int dispatch_part(self) except -1 with gil

@@ -22,6 +22,7 @@ from jvq_fast.errors import CaptureError
 from jvq_fast.events import Events, State
 from jvq_fast.listener import Tap
 from jvq_fast.meter import Meter
+from jvq_fast.native import Handler
 from jvq_fast.offload import offload
 from jvq_fast.plural import plural
 from jvq_fast.prices import Prices
@@ -36,6 +37,7 @@ from jvq_fast.watchdog import Watchdog
 __all__ = ["Feed"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+B = TypeVar("B", bound=Callable[..., Any] | Handler)
 T = TypeVar("T")
 Level = Literal["trades", "quotes", "depths"]
 _CAPTURE_CHECK = 0.25
@@ -320,17 +322,17 @@ class Feed:
 
     # --- handlers ---
 
-    def on_trades(self, handler: F) -> F:
+    def on_trades(self, handler: B) -> B:
         """`handler(code, trades)` for each row of trades; `trades` is a view that the tape overwrites later."""
         self.decoder.on_trades = (*self.decoder.on_trades, handler)
         return handler
 
-    def on_quotes(self, handler: F) -> F:
+    def on_quotes(self, handler: B) -> B:
         """`handler(code, quotes)` for each row of five-level snapshots."""
         self.decoder.on_quotes = (*self.decoder.on_quotes, handler)
         return handler
 
-    def on_depths(self, handler: F) -> F:
+    def on_depths(self, handler: B) -> B:
         """`handler(code, depths)` for each row of ten-level snapshots."""
         self.decoder.on_depths = (*self.decoder.on_depths, handler)
         return handler

@@ -485,10 +485,11 @@ cdef class Decoder:
     def on_trades(self):
         """Handlers ``f(code, trades)``, called in order, once for each row that published trades.
 
-        Assign a callable, several in an iterable, or None; the value read is a tuple. A batch is a view into the tape:
-        see Ring for how long it is good. A handler that raises is counted and reported to ``on_error``, and the next
-        one is called; what is no Exception (KeyboardInterrupt) leaves ``decode``, with the message published and its
-        remaining handlers uncalled.
+        Assign a callable, a ``jvq_fast.native.Handler``, several in an iterable, or None; the value read is a tuple. A
+        batch is a view into the tape: see Ring for how long it is good. Where nothing refers to it afterwards, the next
+        call gets the same array with other records. A handler that raises is counted and reported to ``on_error``, and
+        the next one is called; what is no Exception (KeyboardInterrupt) leaves ``decode``, with the message published
+        and its remaining handlers uncalled.
         """
         return self.trade_handlers
 
