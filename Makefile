@@ -14,7 +14,8 @@ BIN := $(VENV)/bin
 BENCHMARKS := decode inflate latency throughput scaling
 # What their C, C++ and Go need: Debian's packages, and a file of each.
 NATIVE := g++:/usr/bin/g++ golang-go:/usr/bin/go libboost-dev:/usr/include/boost/version.hpp \
-  libdeflate-dev:/usr/include/libdeflate.h libisal-dev:/usr/include/isa-l.h zlib1g-dev:/usr/include/zlib.h
+  libdeflate-dev:/usr/include/libdeflate.h libisal-dev:/usr/include/isa-l.h valgrind:/usr/bin/valgrind \
+  zlib1g-dev:/usr/include/zlib.h
 COMPILED := $(wildcard src/* jvq_fast/*.pxd jvq_fast/include/*) setup.py pyproject.toml
 
 # One entry of pyproject.toml's lists a line.

@@ -35,10 +35,10 @@ from typing import Any
 import numpy as np
 
 import jvq_fast as jvq
+from benchmarks.libraries import FLAGS, NATIVE, ROOT, compiler
 from benchmarks.machine import facts, one_core
 from benchmarks.rounds import quartiles, read_options, write
 
-ROOT = Path(__file__).resolve().parent.parent
 CODES = (1, 100, 1000, 5000)
 AFTER = (10**6, 10**8)  # records, of few codes
 FEW = 10
@@ -87,12 +87,8 @@ class Stores:
 def compiled(name: str, folder: Path) -> Path | None:
     """A library of native/, compiled as the package is; None where what it includes is not here."""
     library = folder / f"{name}.so"
-    source = ROOT / "benchmarks" / "native" / f"{name}.c"
-    flags = ("-std=c11", "-O3", "-ffp-contract=off", "-shared", "-fPIC", f"-I{ROOT / 'jvq_fast' / 'include'}")
-    done = subprocess.run(
-        [os.environ.get("CC", "cc"), *flags, str(source), "-o", str(library)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    command = [*compiler(), *FLAGS, "-fvisibility=default", "-shared", f"-I{ROOT / 'jvq_fast' / 'include'}"]
+    done = subprocess.run([*command, str(NATIVE / f"{name}.c"), "-o", str(library)], capture_output=True, check=False)
     return None if done.returncode else library
 
 

@@ -1,12 +1,12 @@
 /*
- * Text into the parsers of rows.h, and into a slow reading of the same rules: accepted or refused for the same reasons,
- * every number bit for bit what strtod makes of its text. The text is all of its block of memory and ends in '\n', so
- * that a byte read behind that is seen.
+ * Text into the parsers of rows.h and the publisher of trades.h, and into a slow reading of the same rules: accepted or
+ * refused for the same reasons, every number bit for bit what strtod makes of its text. Behind the text is as much
+ * readable memory as the parsers are promised, so that a byte read behind that is seen.
  *
  * An input is a byte that chooses the level, one that chooses the settings, and the records of a row. With PLANTED the
  * slow reading takes a volume with a fraction of three zeros for a bad one.
  */
-#include "rows.h"
+#include "trades.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -14,7 +14,10 @@
 #include <string.h>
 
 enum { TRADES, QUOTES, DEPTHS, LEVELS };
-enum { MOST_FIELDS = 64, UNTOUCHED = 0x5A };
+enum { MOST_FIELDS = 64, UNTOUCHED = 0x5A, CAPACITY = 64, HISTORY = 8 };
+enum { SHORT = 1, SECOND = 2, FORCED = 4, INDEX = 8, FOR_ANY = 16, MARGIN = 32, EARLY = 64 }; /* settings */
+
+#define HOUR INT64_C(3600000000000)
 
 typedef struct field {
     const char *text; /* terminated */
@@ -40,6 +43,8 @@ static void require(bool holds)
     if (!holds)
         abort();
 }
+
+static size_t limit_of(unsigned settings) { return settings & SHORT ? 60 : 4096; }
 
 static bool is_digits(const char *text, size_t length)
 {
@@ -254,8 +259,8 @@ static void check_order(const jvq_order *before, const jvq_order *now, bool vote
 }
 
 /* Parses the record at the cursor and checks what was made of it. */
-static void check_record(int level, const uint8_t **cursor, const uint8_t *text_end, size_t limit,
-                         jvq_number_scanner scan, bool is_index, jvq_order *order)
+static void check_record(int level, unsigned settings, const uint8_t **cursor, const uint8_t *text_end,
+                         jvq_order *order)
 {
     union {
         jvq_trade trade;
@@ -264,6 +269,9 @@ static void check_record(int level, const uint8_t **cursor, const uint8_t *text_
         uint8_t head[32]; /* seq, time, recv, code */
     } made;
     const uint8_t *start = *cursor, *end = start;
+    const size_t limit = limit_of(settings);
+    const bool is_index = settings & INDEX;
+    const jvq_number_scanner scan = jvq_choose_number_scanner(settings & FOR_ANY);
     const jvq_order before = *order;
     int64_t time_of_day = -1, expected;
     jvq_text name = {NULL, 0};
@@ -324,32 +332,79 @@ static void check_record(int level, const uint8_t **cursor, const uint8_t *text_
     *cursor = end;
 }
 
+/* Publishes trades from the '=' on, as far as the publisher goes, and checks each of them. */
+static void check_published(unsigned settings, const uint8_t *row, const uint8_t *text_end)
+{
+    static jvq_trade tape_storage[2 * CAPACITY], history_storage[2 * HISTORY];
+    jvq_ring tape = {
+        .storage = (uint8_t *)tape_storage, .capacity = CAPACITY, .itemsize = sizeof(jvq_trade), .is_tape = true};
+    jvq_ring history = {.storage = (uint8_t *)history_storage, .capacity = HISTORY, .itemsize = sizeof(jvq_trade)};
+    jvq_trade_run run = {.cursor = row, .tape = &tape, .history = &history, .code = 1, .seq = 2, .recv = 3,
+                         .latest = (settings & EARLY ? 10 : 24) * HOUR,
+                         .fresh_from = (settings & EARLY ? 9 : -24) * HOUR, .latest_time_of_day = -1};
+    const uint64_t count = jvq_choose_trade_publisher(settings & FOR_ANY)(&run, CAPACITY);
+    int64_t latest = -1;
+    uint64_t stale = 0;
+
+    require(tape.head == count && history.head == count && run.seq == 2 + count);
+    for (uint64_t i = 0; i < count; i++) {
+        const uint8_t *const record = row + 1;
+        jvq_trade wanted = {.seq = 3 + i, .recv = 3, .code = {1}};
+        reading r;
+
+        require(*row != '\n');
+        for (row++; *row != '|' && row < text_end;)
+            row++;
+        require(row - record <= JVQ_USUAL_LENGTH);
+        read_record(&r, record, (size_t)(row - record), JVQ_USUAL_LENGTH, TRADES);
+        require(!r.faults && !r.flags && is_time(&r.fields[0], &wanted.time));
+        require(is_whole(&r.fields[1], &wanted.id) && is_whole(&r.fields[3], &wanted.volume));
+        wanted.price = value_of(&r.fields[2]);
+        latest = wanted.time > latest ? wanted.time : latest;
+        if (wanted.time > run.latest)
+            wanted.time -= 24 * HOUR;
+        if (wanted.time < run.fresh_from) {
+            wanted.flags = JVQ_STALE;
+            stale++;
+        }
+        require(memcmp(&tape_storage[i], &wanted, sizeof wanted) == 0);
+        require(memcmp(&tape_storage[i + CAPACITY], &wanted, sizeof wanted) == 0);
+        if (i + HISTORY >= count)
+            require(memcmp(jvq_ring_at(&history, i, count), &wanted, sizeof wanted) == 0);
+        require(i + 1 < count || run.last_time == wanted.time);
+        free(r.copy);
+    }
+    require(run.cursor == row && run.latest_time_of_day == latest && run.stale == stale);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     jvq_order order = {0};
     const uint8_t *cursor, *end;
     uint8_t *text;
-    size_t limit;
+    unsigned settings;
+    int level;
 
     if (size < 2)
         return -1;
-    limit = data[1] & 1 ? 60 : 4096;
-    order.second = data[1] & 2;
-    order.forced = order.settled = order.second || data[1] & 4;
+    level = data[0] % LEVELS;
+    settings = data[1];
+    order.second = settings & SECOND;
+    order.forced = order.settled = order.second || settings & FORCED;
     size -= 2;
-    text = malloc(size + 1 + JVQ_TEXT_MARGIN);
+    text = malloc(size + 2 + JVQ_TEXT_MARGIN);
     require(text);
-    memcpy(text, data + 2, size);
-    text[size] = '\n';
-    memset(text + size + 1, data[1] & 32 ? ',' : '7', JVQ_TEXT_MARGIN);
-    cursor = text;
-    end = memchr(text, '\n', size + 1);
-    for (;;) {
-        check_record(data[0] % LEVELS, &cursor, end, limit, jvq_choose_number_scanner(data[1] & 16), data[1] & 8,
-                     &order);
-        if (*cursor == '\n')
-            break;
+    text[0] = '=';
+    memcpy(text + 1, data + 2, size);
+    text[size + 1] = '\n';
+    /* what must not be taken for a part of the row */
+    memset(text + size + 2, settings & MARGIN ? '7' : ',', JVQ_TEXT_MARGIN);
+    end = memchr(text, '\n', size + 2);
+    if (level == TRADES)
+        check_published(settings, text, end);
+    for (cursor = text; *cursor != '\n';) {
         cursor++;
+        check_record(level, settings, &cursor, end, &order);
     }
     free(text);
     return 0;
