@@ -187,6 +187,7 @@ cdef class Decoder:
     cdef const uint8_t *parse_trades(self, const uint8_t *equals, uint64_t key) except NULL nogil
     cdef const uint8_t *parse_trade(self, const uint8_t *text, uint64_t key, int *index) except NULL nogil
     cdef const uint8_t *parse_snapshot(self, const uint8_t *text, int level, uint64_t key, int *index) except NULL nogil
+    cdef void prefetch(self, int index, int level, uint32_t itemsize) noexcept nogil
     cdef int64_t time_of(self, int64_t time_of_day) noexcept nogil
     cdef uint32_t flags_of(self, int64_t time) noexcept nogil
     cdef void count_flags(self, uint32_t flags, uint64_t records) noexcept nogil
