@@ -10,7 +10,7 @@ PYTHON ?= python3
 CC ?= cc
 VENV := .venv
 BIN := $(VENV)/bin
-BENCHMARKS := decode inflate
+BENCHMARKS := decode inflate latency throughput
 # What their C, C++ and Go need: Debian's packages, and a file of each.
 NATIVE := g++:/usr/bin/g++ golang-go:/usr/bin/go libboost-dev:/usr/include/boost/version.hpp \
   libdeflate-dev:/usr/include/libdeflate.h libisal-dev:/usr/include/isa-l.h zlib1g-dev:/usr/include/zlib.h

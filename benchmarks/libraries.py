@@ -32,13 +32,18 @@ LIBRARIES = {
 }
 
 
-def run_compiler(*arguments: str, text: str = "") -> str:
+def compiler(plus: bool = False) -> list[str]:
+    """The command of that of C, or of that of C++."""
+    return shlex.split(os.environ.get("CXX", "c++") if plus else os.environ.get("CC", "cc"))
+
+
+def run_compiler(*arguments: str, text: str = "", plus: bool = False) -> str:
     """What it prints; a compiler that is not there or fails ends the program, and says why."""
-    command = [*shlex.split(os.environ.get("CC", "cc")), *arguments]
+    command = [*compiler(plus), *arguments]
     try:
         ran = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=True)
     except FileNotFoundError:
-        raise SystemExit(f"no C compiler {command[0]!r} (Debian: apt-get install gcc)") from None
+        raise SystemExit(f"no compiler {command[0]!r} (Debian: apt-get install {'g++' if plus else 'gcc'})") from None
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"{shlex.join(command)}\n{error.stderr[-2000:]}") from None
     return ran.stdout

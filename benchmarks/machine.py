@@ -11,14 +11,19 @@ from typing import Any
 import jvq_fast as jvq
 
 
+def cores() -> list[int]:
+    """The cores that this process may use; empty where the platform can't say, or pin it to one."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+
+
 @contextmanager
-def one_core() -> Iterator[None]:
-    """Stay on one core while measuring, where the platform can; afterwards as before."""
-    if not hasattr(os, "sched_setaffinity"):
+def one_core(core: int = -1) -> Iterator[None]:
+    """Stay on one of the `cores`, as does what is started meanwhile; where the platform can't, as before."""
+    before = cores()
+    if not before:
         yield
         return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
+    os.sched_setaffinity(0, {before[core]})
     try:
         yield
     finally:

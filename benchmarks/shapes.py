@@ -100,8 +100,8 @@ class Market:
         self.amount[code] += volume * cents
         return cents, volume
 
-    def trades(self, count: int) -> str:
-        code = next(self.turn)
+    def trades(self, count: int, code: str = "") -> str:
+        code = code or next(self.turn)
         made = []
         for _ in range(count):
             cents, volume = self.step(code)

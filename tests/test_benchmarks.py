@@ -4,13 +4,18 @@ import ctypes
 import json
 import os
 import shutil
+import socket
+import struct
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
+from websockets.sync.client import connect
 
 from oracle import COLUMNS, LAYOUT, Oracle, unpack_all
 from wire import MORNING, deflate, examples, texts
@@ -61,6 +66,105 @@ def test_decode_beside_everything_that_is_here(run_python: Any, tmp_path: Path, 
             assert value["record_ns"] == pytest.approx(value["message_us"] * 1000)
     for name in {"zlib", "libdeflate", "ISA-L"} - libraries:
         assert f"without {name}" in done.stdout
+
+
+@needs_compiler
+def test_latency_beside_a_peer(run_python: Any, tmp_path: Path, root: Path) -> None:
+    report = tmp_path / "latency.json"
+    arguments = ("--rounds", "2", "--seconds", "0.5", "--rates", "1000", "--peers", "picows", "--json", str(report))
+    done = run_python("-m", "benchmarks.latency", *arguments, cwd=root, timeout=300)
+    written = json.loads(report.read_text())
+    assert written["machine"]["seconds"] == 0.5
+    assert [each["rate"] for each in written["shapes"]] == [1000, 0]
+    measured, idle = (each["contenders"] for each in written["shapes"])
+    assert set(measured) == set(idle) == {"jvq_fast", "picows"}
+    assert measured["jvq_fast"]["ratio"] == 1.0
+    for value in measured.values():
+        assert value["lost"] == 0
+        assert 0 < value["p50_us"] <= value["p90_us"] <= value["p99_us"] <= value["p999_us"] <= value["max_us"]
+        assert 0 < value["low_us"] <= value["high_us"]
+        assert 0 < value["cpu"] < 1
+    assert all(value["cpu"] >= 0 for value in idle.values())
+    assert "LOST" not in done.stdout
+
+
+@needs_compiler
+def test_throughput_beside_a_peer(run_python: Any, tmp_path: Path, root: Path) -> None:
+    report = tmp_path / "throughput.json"
+    arguments = ("--rounds", "2", "--seconds", "0.5", "--open-seconds", "1", "--peers", "picows", "--json", str(report))
+    done = run_python("-m", "benchmarks.throughput", *arguments, cwd=root, timeout=300)
+    flood, *openings = json.loads(report.read_text())["shapes"]
+    assert set(flood["contenders"]) == {"jvq_fast", "picows", "sink"}
+    for value in flood["contenders"].values():
+        assert 0 < value["low_s"] <= value["messages_s"] <= value["high_s"]
+        assert value["lost"] == 0
+    assert flood["headroom"] > 1
+    assert flood["generator_measured"] == (flood["headroom"] < 3) == ("THE GENERATOR" in done.stdout)
+    assert [each["shape"] for each in openings] == ["the open, in bursts", "the open, evenly"]
+    for each in openings:
+        (value,) = each["contenders"].values()
+        assert value["published"] == value["sent"] > 500_000
+        assert value["lost"] == value["seq_gap"] == 0
+        assert 0 < value["p50_us"] <= value["p99_us"] <= value["max_us"]
+    assert "LOST" not in done.stdout
+
+
+@needs_compiler
+@pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")
+def test_the_client_in_cpp_takes_what_is_sent(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(root)
+    from benchmarks.libraries import versions
+    from benchmarks.loopback import BEAST, Loopback, beast_lacks, packets
+
+    if lacks := beast_lacks(versions()):
+        pytest.skip(lacks)
+    loopback = Loopback(tmp_path, BEAST)
+    _, stream = packets()
+    for name in BEAST:
+        run = loopback.run(name, stream, "open-loop", 10_000, 1, 0.2)
+        assert run.lost == 0
+        assert run.messages == len(run.lags) == 2000
+        assert run.lags.min() > 0
+
+
+def test_what_was_lost_and_who_falls_behind_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(root)
+    from benchmarks.latency import line, summary
+    from benchmarks.loopback import Run
+
+    sent = {"sent": 1100, "warm_up": 100, "late": 0}
+    found = {"wall_s": 1.0, "cpu_s": 0.5, "preempted": 0}
+
+    def said(lost: int, lags: np.ndarray) -> str:
+        value = summary([Run(sent, found, lost, lags, lags)] * 2, 1.0)
+        return line("client", value | {"ratio": 1.0})
+
+    steady = np.full(1000, 50_000)
+    assert said(0, steady).split() == ["client", "50.0", "(50.0–50.0)", *["50"] * 4, "50.0%", "1.00", "×"]
+    assert said(0, np.arange(1000) * 200_000).endswith("falls behind: 190 ms late at the end")
+    assert said(7, steady[:0]).split() == ["client", "50.0%", "LOST", "14"]
+
+
+@needs_compiler
+def test_a_client_that_goes_away_ends_the_generator(root: Path, tmp_path: Path) -> None:
+    program, messages = tmp_path / "generator", tmp_path / "messages"
+    source = root / "benchmarks" / "native" / "generator.c"
+    subprocess.run(["cc", "-std=c11", "-O2", str(source), "-o", str(program)], check=True, timeout=60)
+    messages.write_bytes(struct.pack("=I", 5) + b"hello")
+    command = [str(program), str(messages), "flood", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as generator:
+        try:
+            assert generator.stdout is not None
+            port = int(generator.stdout.readline())
+            with connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None) as client:
+                client.ping().wait(20)
+                client.send("add=lv2_600519")
+                assert client.recv(20) == b"hello"
+                client.socket.shutdown(socket.SHUT_RDWR)
+            assert "the client went away" in generator.communicate(timeout=20)[1]
+            assert generator.returncode == 1
+        finally:
+            generator.kill()
 
 
 @pytest.fixture(scope="module")
