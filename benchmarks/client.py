@@ -209,6 +209,7 @@ class Client:
 CLIENTS = {
     "jvq_fast": Client(partial(jvq_fast, loop="auto"), "picows", by_row=True),
     "jvq_fast-asyncio": Client(partial(jvq_fast, loop="asyncio"), "picows", by_row=True),
+    "jvq_fast-spinning": Client(partial(jvq_fast, loop="auto", busy_poll=True), "picows", by_row=True),
     "official": Client(official, "jvQuant", by_row=True),
     "websockets": Client(websockets, "websockets"),
     "aiohttp": Client(aiohttp, "aiohttp"),
