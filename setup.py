@@ -118,6 +118,7 @@ EXTENSIONS = [
     extension("native", "native.pyx"),
     extension("decoder", "decoder.pyx", "trades.c", "rows.c", "numbers.c", "decimal.c", "inflate.c"),
     extension("listener", "listener.pyx"),
+    extension("spinner", "spinner.pyx"),
 ]
 
 
