@@ -1,6 +1,6 @@
 """Builds the extensions; everything else stands in pyproject.toml.
 
-JVQ_FAST_DEBUG=1     safety checks of Cython on, C assertions on, -O1 -g
+JVQ_FAST_DEBUG=1     safety checks of Cython on, C assertions on, kernels for any processor, -O1 -g
 JVQ_FAST_SANITIZE=1  address and undefined-behaviour sanitizers in our extensions, checks as in a release
 JVQ_FAST_THREAD=1    thread sanitizer in our extensions, checks as in a release
 JVQ_FAST_FUZZ=1      tells a fuzzer which branches are taken and what is compared (tests/fuzz), checks as in a release
@@ -54,7 +54,8 @@ LINK = []
 if VARIANT == "release" and COMPILE:
     COMPILE += ["-O3"]
 elif VARIANT == "debug":
-    COMPILE += ["-O1", "-g", "-UNDEBUG"]
+    # The kernels for any processor: the other variants run those for this one.
+    COMPILE += ["-O1", "-g", "-UNDEBUG", "-DJVQ_PORTABLE"]
 elif VARIANT == "sanitize":
     COMPILE += [
         "-O1",
@@ -117,6 +118,7 @@ EXTENSIONS = [
     extension("native", "native.pyx"),
     extension("decoder", "decoder.pyx", "trades.c", "rows.c", "numbers.c", "decimal.c", "inflate.c"),
     extension("listener", "listener.pyx"),
+    extension("spinner", "spinner.pyx"),
 ]
 
 

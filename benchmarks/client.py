@@ -240,6 +240,7 @@ CLIENTS = {
     "jvq_fast": Client(partial(jvq_fast, loop="auto"), "picows", by_row=True),
     "jvq_fast-cython": Client(partial(jvq_fast, handler=in_cython), "Cython", by_row=True),
     "jvq_fast-asyncio": Client(partial(jvq_fast, loop="asyncio"), "picows", by_row=True),
+    "jvq_fast-spinning": Client(partial(jvq_fast, loop="auto", busy_poll=True), "picows", by_row=True),
     "official": Client(official, "jvQuant", by_row=True),
     "websockets": Client(websockets, "websockets"),
     "aiohttp": Client(aiohttp, "aiohttp"),

@@ -8,6 +8,7 @@ late pays for all that it is late with. Each client runs alone on another core, 
 once it has taken half a second of messages. Its callback reads the last price and keeps the time.
 
 - ``jvq_fast``            a `Feed` with ``on_trades``, on uvloop; ``jvq_fast-asyncio`` on asyncio
+- ``jvq_fast-spinning``   the same on uvloop with ``busy_poll``
 - ``beast-sleeping``      C++: Boost.Beast, libdeflate and a plain parser; it waits for data in a blocking read
 - ``beast-spinning``      the same, asking for data without ever sleeping
 - ``official``            jvQuant's own client

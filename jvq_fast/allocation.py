@@ -38,6 +38,11 @@ class ServerAddress:
 
     __repr__ = __str__
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the connection goes through TLS."""
+        return self.scheme == "wss"
+
     def url(self, token: Secret) -> str:
         """The URL to connect to, with the token in it: for the one call that needs it."""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -29,6 +29,7 @@ from jvq_fast.forks import file_id, keep_from_children, let_go
 from jvq_fast.listener import Listener, Tap
 from jvq_fast.offload import HangingError, offload
 from jvq_fast.redact import QuietLogger, Secret, drop_frames, redact
+from jvq_fast.spinner import Spinner
 
 try:
     import fcntl
@@ -111,6 +112,7 @@ class Connection:
         tap: Tap | None,
         max_message: int,
         close_timeout: float,
+        busy_poll: bool = False,
     ) -> None:
         self.address = address
         self.listener = Listener(decoder, None, tap, max_message)
@@ -118,6 +120,8 @@ class Connection:
         self._hooks = hooks
         self._max_message = max_message
         self._close_timeout = close_timeout
+        self._busy_poll = busy_poll
+        self._spinner: Spinner | None = None
         self._transport: WSTransport | None = None
         self._socket: socket.socket | None = None
         self._socket_id = (0, 0)
@@ -154,6 +158,8 @@ class Connection:
         raise ConnectError(f"{self.address} gave no connection within {connect_timeout:g} s")
 
     async def _connect(self, connect_timeout: float, handshake_timeout: float) -> BaseException | None:
+        if self._busy_poll and self.address.is_encrypted:
+            return ConnectError(f"{self.address} is encrypted: busy_poll reads plain connections only")
         # Failures are returned, not raised: the frames they come through hold the URL, and tracebacks show frames.
         try:
             await ws_connect(
@@ -286,6 +292,9 @@ class Connection:
     def opened(self, transport: WSTransport) -> None:
         """Called by the listener."""
         self._transport = transport
+        if self._busy_poll:
+            self._spinner = Spinner(self._loop, transport.underlying_transport, self._descriptor)
+            self._spinner.start()
         if not self.listener.closing:
             self._hooks.opened(self)
 
@@ -312,6 +321,8 @@ class Connection:
 
     def closed(self) -> None:
         """Called by the listener: the connection is gone."""
+        if self._spinner is not None:
+            self._spinner.stop()
         kept, self._kept = self._kept, None
         if kept is not None:
             let_go(kept.fileno(), file_id(kept.fileno()))
@@ -335,6 +346,11 @@ class Connection:
         """Send a PING. On the loop's thread."""
         if self._transport is not None and not self._transport.is_disconnected:
             self._transport.send_ping(b"")
+
+    @property
+    def is_spinning(self) -> bool:
+        """Whether it is read without waiting. From any thread."""
+        return self._spinner is not None and self._spinner.is_spinning
 
     def backlog(self) -> tuple[int, int]:
         """Bytes that wait in the socket to be read, and how many fit there at least; 0 where it is not known."""

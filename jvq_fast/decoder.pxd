@@ -187,6 +187,7 @@ cdef class Decoder:
     cdef const uint8_t *parse_trades(self, const uint8_t *equals, uint64_t key) except NULL nogil
     cdef const uint8_t *parse_trade(self, const uint8_t *text, uint64_t key, int *index) except NULL nogil
     cdef const uint8_t *parse_snapshot(self, const uint8_t *text, int level, uint64_t key, int *index) except NULL nogil
+    cdef void prefetch(self, int index, int level, uint32_t itemsize) noexcept nogil
     cdef int64_t time_of(self, int64_t time_of_day) noexcept nogil
     cdef uint32_t flags_of(self, int64_t time) noexcept nogil
     cdef void count_flags(self, uint32_t flags, uint64_t records) noexcept nogil
@@ -201,7 +202,8 @@ cdef class Decoder:
     cdef int learn(self, uint64_t key) except -2
     cdef int index_of(self, code) except -2
     cdef jvq_ring *store_of(self, Code *code) noexcept nogil
-    cdef bint is_duplicate(self, Code *code, int64_t time, int64_t id, double price, int64_t volume, uint32_t flags) noexcept nogil
+    cdef bint is_duplicate(self, Code *code, int64_t time, int64_t id, double price, int64_t volume,
+                           uint32_t flags) noexcept nogil
     cdef int await_callback(self, int level, int index, uint64_t record, uint64_t count) except -1 nogil
     cdef int dispatch(self) except -1
     cdef int dispatch_part(self) except -1 with gil

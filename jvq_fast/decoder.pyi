@@ -9,13 +9,14 @@ from _typeshed import ReadableBuffer
 from numpy.typing import NDArray
 
 from jvq_fast.meter import Meter
+from jvq_fast.native import Handler
 from jvq_fast.ring import Ring
 
 __all__: Final = ["Decoder"]
 
 _Level: TypeAlias = Literal["trades", "quotes", "depths"]
 _ByLevel: TypeAlias = int | Mapping[_Level, int]
-_BatchHandler: TypeAlias = Callable[[str, NDArray[np.void]], object]
+_BatchHandler: TypeAlias = Callable[[str, NDArray[np.void]], object] | Handler
 _ErrorHandler: TypeAlias = Callable[[Exception, str], object]
 
 @final

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-# The records as they stand in the rings; docs/records.md says what the fields are. No header is needed to compile these.
+# The records as they stand in the rings; docs/records.md says what the fields are. Needs no header to be compiled.
 
 ctypedef struct Trade:
     uint64_t seq

@@ -73,6 +73,7 @@ class Settings:
     max_feed_lag: float
     max_callback_time: float
     always: bool
+    busy_poll: bool
 
 
 @dataclass(slots=True)
@@ -312,6 +313,7 @@ class Supervisor:
             tap=self.tap,
             max_message=settings.max_message,
             close_timeout=settings.close_timeout,
+            busy_poll=settings.busy_poll,
         )
         try:
             is_open = await connection.open(settings.connect_timeout, settings.handshake_timeout, self._stop)

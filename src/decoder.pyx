@@ -19,7 +19,7 @@ from jvq_fast.subscriptions import checked
 
 from jvq_fast.meter cimport Meter, jvq_delays_record
 from jvq_fast.native cimport Depth, Handler, Quote, Trade
-from jvq_fast.ring cimport jvq_publish, jvq_ring_at
+from jvq_fast.ring cimport jvq_history_prefetch, jvq_publish, jvq_ring_at
 
 __all__ = ["Decoder"]
 
@@ -485,10 +485,11 @@ cdef class Decoder:
     def on_trades(self):
         """Handlers ``f(code, trades)``, called in order, once for each row that published trades.
 
-        Assign a callable, several in an iterable, or None; the value read is a tuple. A batch is a view into the tape:
-        see Ring for how long it is good. A handler that raises is counted and reported to ``on_error``, and the next
-        one is called; what is no Exception (KeyboardInterrupt) leaves ``decode``, with the message published and its
-        remaining handlers uncalled.
+        Assign a callable, a ``jvq_fast.native.Handler``, several in an iterable, or None; the value read is a tuple. A
+        batch is a view into the tape: see Ring for how long it is good. Where nothing refers to it afterwards, the next
+        call gets the same array with other records. A handler that raises is counted and reported to ``on_error``, and
+        the next one is called; what is no Exception (KeyboardInterrupt) leaves ``decode``, with the message published
+        and its remaining handlers uncalled.
         """
         return self.trade_handlers
 
@@ -651,6 +652,7 @@ cdef class Decoder:
             if length:
                 p = row + 4 + length
                 index = self.find(key)
+                self.prefetch(index, QUOTES, sizeof(jvq_quote))
                 while True:
                     p = self.parse_snapshot(p + 1, QUOTES, key, &index)
                     if p[0] == b"\n":
@@ -660,6 +662,7 @@ cdef class Decoder:
             if length:
                 p = row + 5 + length
                 index = self.find(key)
+                self.prefetch(index, DEPTHS, sizeof(jvq_depth))
                 while True:
                     p = self.parse_snapshot(p + 1, DEPTHS, key, &index)
                     if p[0] == b"\n":
@@ -673,6 +676,7 @@ cdef class Decoder:
         cdef int index = self.find(key)
         cdef Code *code
         cdef uint64_t count
+        self.prefetch(index, TRADES, sizeof(jvq_trade))
         while True:
             if index >= 0 and self.pending[TRADES] < self.part[TRADES]:
                 code = &self.codes[index]
@@ -810,6 +814,10 @@ cdef class Decoder:
         if self.is_heard[level]:
             self.await_callback(level, index[0], tape.head - 1, 1)
         return p
+
+    cdef inline void prefetch(self, int index, int level, uint32_t itemsize) noexcept nogil:
+        if index >= 0 and self.codes[index].history[level] != NULL:
+            jvq_history_prefetch(self.codes[index].history[level], itemsize)
 
     cdef inline int64_t time_of(self, int64_t time_of_day) noexcept nogil:
         cdef int64_t time = self.midnight + time_of_day

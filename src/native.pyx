@@ -19,7 +19,7 @@ cdef class Handler:
         feed.on_trades(Volume())
 
     Each call brings the ``count`` records of one row, all of one code, oldest first, with the GIL held, on the thread
-    that decodes. The pointer is good during the call: the tape overwrites the records later, and what is kept is copied.
+    that decodes. The pointer is good during the call: the tape overwrites the records later, so copy what you keep.
     What a method raises goes where exceptions of other handlers go. One that is registered for an event and does not
     override its method raises NotImplementedError.
 

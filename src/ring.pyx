@@ -224,7 +224,7 @@ cdef class Ring:
         return view
 
     cdef ndarray lend(self, uint64_t first, uint64_t count):
-        """``view`` for a handler's call: of the array lent before, where nobody kept that and nothing was changed in it.
+        """``view`` for a handler's call: the array lent before, where nobody kept that and nothing in it was changed.
 
         Making an array takes longer than all that is done for a small message otherwise.
         """

@@ -59,6 +59,19 @@ static inline uint64_t jvq_ring_copy(const jvq_ring *ring, uint64_t first, uint6
     return oldest <= first ? first : oldest < head ? oldest : head;
 }
 
+/* Fetches where the next record of a history goes: the histories of many codes are in no cache. */
+static inline void jvq_history_prefetch(const jvq_ring *ring, uint32_t itemsize)
+{
+#if defined(__GNUC__)
+    const uint8_t *const place = ring->storage + ring->slot * itemsize;
+    for (uint32_t at = 0; at < itemsize; at += 64)
+        __builtin_prefetch(place + at, 1);
+#else
+    (void)ring;
+    (void)itemsize;
+#endif
+}
+
 /* A record is published in three steps: claim its place, write all of it there (of a tape jvq_tape_mirror bytes further on
  * as well), and publish it. */
 static inline uint8_t *jvq_tape_claim(jvq_ring *ring, uint32_t itemsize)
