@@ -69,7 +69,7 @@ def line(name: str, value: dict[str, Any]) -> str:
     rest = "".join(f"{value[key]:11,.0f}" for key in PERCENTILES if key != "p50_us")
     if value["falls_behind"]:
         notes += f"  falls behind: {value['last_us'] / 1000:,.0f} ms late at the end"
-    return f"  {name:18}{value['p50_us']:11,.1f} {spread:22}{rest}{value['cpu']:8.1%}{value['ratio']:7.2f} ×{notes}"
+    return f"  {name:18}{value['p50_us']:11,.1f} {spread:22}{rest}{value['cpu']:8.1%}{value['ratio']:11,.2f} ×{notes}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
