@@ -2,6 +2,8 @@
 
 #include "avx2.h"
 
+/* What is written next is in no cache by then: fetched so many bytes before. */
+#define AHEAD 512
 #define DAY INT64_C(86400000000000)
 #define EXACT (UINT64_C(1) << 53)
 
@@ -184,12 +186,17 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE void publish_with_avx2(jvq_trade_run *run, con
     const __m256i first = _mm256_inserti128_si256(_mm256_castsi128_si256(stamp), source, 1);
     const __m256i second = _mm256_inserti128_si256(_mm256_castsi128_si256(price), volume, 1);
     uint8_t *const place = jvq_tape_claim(run->tape, sizeof(jvq_trade));
+    uint8_t *const mirror = place + jvq_tape_mirror(run->tape, sizeof(jvq_trade));
 
     store_with_avx2(place, first, second);
-    store_with_avx2(place + jvq_tape_mirror(run->tape, sizeof(jvq_trade)), first, second);
+    store_with_avx2(mirror, first, second);
+    __builtin_prefetch(place + AHEAD, 1);
+    __builtin_prefetch(mirror + AHEAD, 1);
     jvq_ring_publish(run->tape);
     if (run->history) {
-        store_with_avx2(jvq_history_claim(run->history, sizeof(jvq_trade)), first, second);
+        uint8_t *const own = jvq_history_claim(run->history, sizeof(jvq_trade));
+        store_with_avx2(own, first, second);
+        __builtin_prefetch(own + AHEAD, 1);
         jvq_ring_publish(run->history);
     }
 }
