@@ -31,8 +31,8 @@ _TOPICS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "connection",
         (
             "state", "connected", "server", "loop", "busy_poll", "subscriptions", "connects", "reconnects",
-            "disconnects", "connect_failures", "allocations", "refusals", "evictions", "answers", "pings", "pongs", "probes",
-            "frames", "texts", "fragments",
+            "disconnects", "connect_failures", "allocations", "refusals", "evictions", "answers", "pings", "pongs",
+            "probes", "frames", "texts", "fragments",
         ),
     ),
     (
