@@ -472,11 +472,10 @@ INLINE jvq_inflate_status read_tables(jvq_inflater *inflater, source *from, unsi
         if (value < 16) {
             drop(&in, bits);
             previous = value;
-            if (value) {
-                symbols[n].value = (uint16_t)i;
-                symbols[n++].bits = (uint8_t)value;
-            }
-            i++;
+            /* Whether a symbol occurs is hard to foresee: one that does not is written over, not left out. */
+            symbols[n].value = (uint16_t)i++;
+            symbols[n].bits = (uint8_t)value;
+            n += value != 0;
             continue;
         }
         if (value == 16) {
