@@ -137,8 +137,8 @@ __attribute__((target("bmi2"))) static inline uint32_t low_with_bmi2(uint32_t bi
 }
 #endif
 
-/* What the extra bits of a length or a distance say; `bits` still begin with its code. What such an entry holds above the
- * number of the code's bits a shift takes no notice of. */
+/* What the extra bits of a length or a distance say; `bits` still begin with its code. What such an entry holds above
+ * the number of the code's bits a shift takes no notice of. */
 INLINE uint32_t extra(uint32_t entry, uint64_t bits, low_bits *low_of)
 {
     return low_of((uint32_t)bits, entry) >> (entry >> 8 & 31);
@@ -472,11 +472,10 @@ INLINE jvq_inflate_status read_tables(jvq_inflater *inflater, source *from, unsi
         if (value < 16) {
             drop(&in, bits);
             previous = value;
-            if (value) {
-                symbols[n].value = (uint16_t)i;
-                symbols[n++].bits = (uint8_t)value;
-            }
-            i++;
+            /* Whether a symbol occurs is hard to foresee: one that does not is written over, not left out. */
+            symbols[n].value = (uint16_t)i++;
+            symbols[n].bits = (uint8_t)value;
+            n += value != 0;
             continue;
         }
         if (value == 16) {
@@ -674,9 +673,13 @@ INLINE void copy_match(uint8_t *to, size_t length, size_t distance)
 
     if (LIKELY(distance >= length)) {
         /* All of it is there. Read before any of it is written, it waits for no byte that is just being stored. */
-        uint8_t all[24];
-        memcpy(all, from, sizeof all);
-        memcpy(to, all, sizeof all);
+        uint64_t first, second, third;
+        memcpy(&first, from, 8);
+        memcpy(&second, from + 8, 8);
+        memcpy(&third, from + 16, 8);
+        memcpy(to, &first, 8);
+        memcpy(to + 8, &second, 8);
+        memcpy(to + 16, &third, 8);
         for (to += 24, from += 24; UNLIKELY(to < end); to += 8, from += 8)
             copy64(to, from);
     } else if (distance >= 8) {
