@@ -133,7 +133,6 @@ cdef class Decoder:
     cdef jvq_inflater *inflater
     cdef jvq_trade_publisher publish_trades
     cdef jvq_number_scanner scan_numbers
-    cdef jvq_trade_run run_of_trades
     cdef uint8_t *text
     cdef size_t text_room
     cdef size_t max_inflated
@@ -147,12 +146,8 @@ cdef class Decoder:
     cdef bint judges_staleness
 
     # of the message in work
-    cdef int64_t recv
-    cdef int64_t arrival        # recv, where it is far enough from the ends of int64 to reckon with
-    cdef int64_t midnight
-    cdef int64_t latest         # no record is dated after this
-    cdef int64_t fresh_from     # an earlier record is STALE
-    cdef uint32_t message_flags
+    cdef jvq_trade_run run_of_trades        # with what dates and flags the records of all levels
+    cdef int64_t arrival        # when it came, where that is far enough from the ends of int64 to reckon with
     cdef uint64_t message_seq
     cdef jvq_delays *delays     # NULL where nothing is measured, or the arrival is not known
 
@@ -177,6 +172,7 @@ cdef class Decoder:
 
     cpdef int end_read(self) except -1
     cdef Py_ssize_t take_part(self, payload, recv_ns) except -1
+    cdef Py_ssize_t take_bytes(self, const uint8_t *data, Py_ssize_t size, int64_t recv_ns) except -1
     cdef Py_ssize_t feed_message(self, const uint8_t *data, Py_ssize_t size, int64_t recv_ns) except -1
     cdef int enter(self) except -1
 
@@ -184,10 +180,9 @@ cdef class Decoder:
     cdef int inflate(self, const uint8_t *data, size_t size, size_t *written) except -1 nogil
     cdef void date(self, int64_t recv_ns) noexcept nogil
     cdef const uint8_t *parse_row(self, const uint8_t *row) except NULL nogil
-    cdef const uint8_t *parse_trades(self, const uint8_t *equals, uint64_t key) except NULL nogil
+    cdef const uint8_t *parse_trades(self, const uint8_t *equals, uint64_t key, int index) except NULL nogil
     cdef const uint8_t *parse_trade(self, const uint8_t *text, uint64_t key, int *index) except NULL nogil
     cdef const uint8_t *parse_snapshot(self, const uint8_t *text, int level, uint64_t key, int *index) except NULL nogil
-    cdef void prefetch(self, int index, int level, uint32_t itemsize) noexcept nogil
     cdef int64_t time_of(self, int64_t time_of_day) noexcept nogil
     cdef uint32_t flags_of(self, int64_t time) noexcept nogil
     cdef void count_flags(self, uint32_t flags, uint64_t records) noexcept nogil

@@ -67,8 +67,8 @@ cdef class Meter:
     cdef int64_t decoded_before
     cdef object last            # Interval
 
-    cdef void begin_row(self, handler, str where) noexcept
-    cdef void end_row(self, handler, str where, str code) noexcept
+    cdef void enter_call(self, handler, str where) noexcept
+    cdef void leave_call(self, handler, str where, str code) noexcept
     cdef void begin_read(self, int64_t recv_ns, bint is_live) noexcept
     cdef void begin_message(self) noexcept
     cdef void end_message(self) noexcept

@@ -16,7 +16,7 @@ cdef extern from "ring.h" nogil:
     const uint8_t *jvq_ring_at(const jvq_ring *ring, uint64_t index, uint64_t head)
     uint64_t jvq_ring_copy(const jvq_ring *ring, uint64_t first, uint64_t head, void *target)
     void jvq_ring_append(jvq_ring *ring, const void *record)
-    void jvq_history_prefetch(const jvq_ring *ring, uint32_t itemsize)
+    void jvq_history_prefetch(const jvq_ring *ring)
     void jvq_publish(jvq_ring *tape, jvq_ring *history, const void *record, uint32_t itemsize)
 
 

@@ -34,6 +34,8 @@ cdef extern from "inflate.h" nogil:
                     size_t *written, size_t *consumed)
 
 cdef extern from "trades.h" nogil:
+    enum:
+        JVQ_USUAL_LENGTH
     jvq_trade_publisher jvq_choose_trade_publisher(bint for_any)
 
 cdef extern from "numbers.h" nogil:
@@ -49,7 +51,6 @@ cdef extern from "rows.h" nogil:
         JVQ_QUOTE_FIELDS
         JVQ_DEPTH_FIELDS
         JVQ_TEXT_MARGIN
-        JVQ_USUAL_LENGTH
         JVQ_OK
         JVQ_BAD_ROW
         JVQ_BAD_LEVEL
@@ -95,6 +96,7 @@ cdef extern from "rows.h" nogil:
         int64_t bid_volume[10]
         double ask_price[10]
         int64_t ask_volume[10]
+    bint jvq_is_code_byte(uint8_t byte)
     int jvq_parse_code(const uint8_t *p, uint64_t *code)
     int jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out, int64_t *time_of_day)
     int jvq_parse_quote(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, bint is_index,
@@ -281,18 +283,21 @@ cdef class Decoder:
     cdef Py_ssize_t take_part(self, payload, recv_ns) except -1:
         cdef int64_t recv = recv_ns if PyLong_CheckExact(recv_ns) else as_index(recv_ns)
         cdef Py_buffer buffer
-        if self.timer is not None and not self.is_busy:
-            self.timer.begin_read(recv, False)
         if PyBytes_CheckExact(payload):     # what it nearly always is needs no asking
-            return self.feed_message(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), recv)
+            return self.take_bytes(<const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), recv)
         try:
             PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
         except (BufferError, ValueError) as error:      # numpy's word for it is ValueError
             raise TypeError(f"payload must be contiguous bytes: {error}") from None
         try:
-            return self.feed_message(<const uint8_t *>buffer.buf, buffer.len, recv)
+            return self.take_bytes(<const uint8_t *>buffer.buf, buffer.len, recv)
         finally:
             PyBuffer_Release(&buffer)
+
+    cdef Py_ssize_t take_bytes(self, const uint8_t *data, Py_ssize_t size, int64_t recv_ns) except -1:
+        if self.timer is not None and not self.is_busy:
+            self.timer.begin_read(recv_ns, False)
+        return self.feed_message(data, size, recv_ns)
 
     cpdef int end_read(self) except -1:
         """A socket read is over: calls ``on_batch`` with the number of records published since the last call."""
@@ -617,66 +622,59 @@ cdef class Decoder:
 
     cdef void date(self, int64_t recv_ns) noexcept nogil:
         """Finds the day that this message's times belong to."""
-        self.recv = recv_ns
+        cdef jvq_trade_run *run = &self.run_of_trades
         self.arrival = min(max(recv_ns, -FARTHEST), FARTHEST)
-        self.message_flags = 0
-        self.fresh_from = self.arrival - STALE_AFTER if self.judges_staleness and recv_ns else -NEVER
-        self.latest = NEVER
+        run.recv = recv_ns
+        run.flags = 0
+        run.fresh_from = self.arrival - STALE_AFTER if self.judges_staleness and recv_ns else -NEVER
+        run.latest = NEVER
         if self.has_day:
-            self.midnight = self.day_start
+            run.midnight = self.day_start
         elif recv_ns == 0:
-            self.midnight = -ZONE
-            self.message_flags = JVQ_NO_DATE
+            run.midnight = -ZONE
+            run.flags = JVQ_NO_DATE
         else:
-            self.latest = self.arrival + AHEAD
-            self.midnight = self.latest - of_day(self.latest)
-        self.run_of_trades.recv = recv_ns
-        self.run_of_trades.midnight = self.midnight
-        self.run_of_trades.latest = self.latest
-        self.run_of_trades.fresh_from = self.fresh_from
-        self.run_of_trades.flags = self.message_flags
+            run.latest = self.arrival + AHEAD
+            run.midnight = run.latest - of_day(run.latest)
 
     cdef const uint8_t *parse_row(self, const uint8_t *row) except NULL nogil:
         """Publishes the records of a row; returns its end."""
         cdef const uint8_t *p
+        cdef int level, length, index
         cdef uint64_t key
-        cdef int length, index
         self.count.rows += 1
         self.row_is_open = False
         if memcmp(row, <const char *>b"lv2_", 4) == 0:
-            length = jvq_parse_code(row + 4, &key)
-            if length:
-                return self.parse_trades(row + 4 + length, key)
+            level = TRADES
+            p = row + 4
         elif memcmp(row, <const char *>b"lv1_", 4) == 0:
-            length = jvq_parse_code(row + 4, &key)
-            if length:
-                p = row + 4 + length
-                index = self.find(key)
-                self.prefetch(index, QUOTES, sizeof(jvq_quote))
-                while True:
-                    p = self.parse_snapshot(p + 1, QUOTES, key, &index)
-                    if p[0] == b"\n":
-                        return p
+            level = QUOTES
+            p = row + 4
         elif memcmp(row, <const char *>b"lv10_", 5) == 0:
-            length = jvq_parse_code(row + 5, &key)
-            if length:
-                p = row + 5 + length
-                index = self.find(key)
-                self.prefetch(index, DEPTHS, sizeof(jvq_depth))
-                while True:
-                    p = self.parse_snapshot(p + 1, DEPTHS, key, &index)
-                    if p[0] == b"\n":
-                        return p
-        return self.refuse_row(row)
+            level = DEPTHS
+            p = row + 5
+        else:
+            return self.refuse_row(row)
+        length = jvq_parse_code(p, &key)
+        if length == 0:
+            return self.refuse_row(row)
+        p += length
+        index = self.find(key)
+        if index >= 0 and self.codes[index].history[level] != NULL:
+            jvq_history_prefetch(self.codes[index].history[level])
+        if level == TRADES:
+            return self.parse_trades(p, key, index)
+        while True:
+            p = self.parse_snapshot(p + 1, level, key, &index)
+            if p[0] == b"\n":
+                return p
 
-    cdef const uint8_t *parse_trades(self, const uint8_t *equals, uint64_t key) except NULL nogil:
+    cdef const uint8_t *parse_trades(self, const uint8_t *equals, uint64_t key, int index) except NULL nogil:
         """Publishes a row's trades, the usual ones at once and others one by one; returns the row's end."""
         cdef const uint8_t *p = equals
         cdef jvq_trade_run *run = &self.run_of_trades
-        cdef int index = self.find(key)
         cdef Code *code
         cdef uint64_t count
-        self.prefetch(index, TRADES, sizeof(jvq_trade))
         while True:
             if index >= 0 and self.pending[TRADES] < self.part[TRADES]:
                 code = &self.codes[index]
@@ -693,8 +691,8 @@ cdef class Decoder:
                         code.traded = True
                         code.last_time = run.last_time
                         code.latest_time_of_day = run.latest_time_of_day
-                        if self.message_flags:
-                            self.count_flags(self.message_flags, count)
+                        if run.flags:
+                            self.count_flags(run.flags, count)
                         if run.stale:
                             self.count_flags(JVQ_STALE, run.stale)
                         if self.delays != NULL:
@@ -723,7 +721,7 @@ cdef class Decoder:
         status = jvq_parse_trade(&p, self.max_record, &record, &time_of_day)
         if status != JVQ_OK:
             return self.refuse_record(text, TRADES, status)
-        record.recv = self.recv
+        record.recv = self.run_of_trades.recv
         memcpy(record.code, &key, sizeof(key))
         record.time = self.time_of(time_of_day)
         record.flags |= self.flags_of(record.time)
@@ -782,7 +780,7 @@ cdef class Decoder:
             flags = &record.depth.flags
         if status != JVQ_OK:
             return self.refuse_record(text, level, status)
-        head.recv = self.recv
+        head.recv = self.run_of_trades.recv
         head.code = key
         head.time = self.time_of(time_of_day)
         flags[0] |= self.flags_of(head.time)
@@ -815,17 +813,13 @@ cdef class Decoder:
             self.await_callback(level, index[0], tape.head - 1, 1)
         return p
 
-    cdef inline void prefetch(self, int index, int level, uint32_t itemsize) noexcept nogil:
-        if index >= 0 and self.codes[index].history[level] != NULL:
-            jvq_history_prefetch(self.codes[index].history[level], itemsize)
-
     cdef inline int64_t time_of(self, int64_t time_of_day) noexcept nogil:
-        cdef int64_t time = self.midnight + time_of_day
-        return time - DAY if time > self.latest else time
+        cdef int64_t time = self.run_of_trades.midnight + time_of_day
+        return time - DAY if time > self.run_of_trades.latest else time
 
     cdef inline uint32_t flags_of(self, int64_t time) noexcept nogil:
         """What all levels are flagged with alike."""
-        return self.message_flags | (JVQ_STALE if time < self.fresh_from else 0)
+        return self.run_of_trades.flags | (JVQ_STALE if time < self.run_of_trades.fresh_from else 0)
 
     cdef inline void count_flags(self, uint32_t flags, uint64_t records) noexcept nogil:
         cdef int bit
@@ -981,7 +975,7 @@ cdef class Decoder:
         if hook is not None and self.seq > self.message_seq:
             self.first_record = None
             try:
-                hook(self.recv)
+                hook(self.run_of_trades.recv)
             except (Exception, CancelledError) as error:
                 self.report(error, "first_record")
         if self.timer is not None and self.segment_count:
@@ -1003,7 +997,7 @@ cdef class Decoder:
         for handler in self.handlers(level):
             try:
                 if timer is not None:
-                    timer.begin_row(handler, where)
+                    timer.enter_call(handler, where)
                 try:
                     if not isinstance(handler, Handler):
                         if batch is None:
@@ -1017,7 +1011,7 @@ cdef class Decoder:
                         (<Handler>handler).on_depths(<const Depth *>records, count)
                 finally:
                     if timer is not None:
-                        timer.end_row(handler, where, code)
+                        timer.leave_call(handler, where, code)
             except (Exception, CancelledError) as error:  # CancelledError of a future that it looked at
                 self.report(error, where)
         return 0
@@ -1054,12 +1048,12 @@ cdef class Decoder:
         for handler in self.batch_handlers:
             try:
                 if timer is not None:
-                    timer.begin_row(handler, "on_batch")
+                    timer.enter_call(handler, "on_batch")
                 try:
                     handler(batch)
                 finally:
                     if timer is not None:
-                        timer.end_row(handler, "on_batch", "")
+                        timer.leave_call(handler, "on_batch", "")
             except (Exception, CancelledError) as error:
                 self.report(error, "on_batch")
         return 0
@@ -1180,10 +1174,6 @@ def struct_layout():
     }
 
 
-cdef inline bint is_code_byte(uint8_t byte) noexcept nogil:
-    return b"0" <= byte <= b"9" or b"a" <= (byte | 0x20) <= b"z" or byte == b"."
-
-
 cdef inline bint starts_with(const uint8_t *text, const char *prefix) noexcept nogil:
     while prefix[0] and text[0] == <uint8_t>prefix[0]:
         text += 1
@@ -1220,7 +1210,7 @@ cdef inline void keep(Text *text, const uint8_t *data, size_t length, size_t lea
 
 
 cdef bint is_code(str name):
-    return 1 <= len(name) <= 8 and all([ord(letter) < 128 and is_code_byte(ord(letter)) for letter in name])
+    return 1 <= len(name) <= 8 and all([ord(letter) < 128 and jvq_is_code_byte(ord(letter)) for letter in name])
 
 
 cdef str code_of(uint64_t key):

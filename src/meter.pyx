@@ -261,13 +261,12 @@ cdef class Meter:
 
     def begin_call(self, handler, str where):
         """Before a handler that the decoder does not call: its time counts as the handlers'. Needs ``end_call``."""
-        self.depth += 1
-        if self.depth == 1:
-            self.running, self.running_where = handler, where
+        if self.depth == 0:
             if self.is_reading:
                 self.account()
             else:
                 self.mark = jvq_clock_ns()
+        self.enter_call(handler, where)
 
     def end_call(self, handler, str where, str code=""):
         """After it. ``handler`` is kept until ``take``, ``where`` is its event."""
@@ -275,13 +274,13 @@ cdef class Meter:
         if self.depth == 0:
             self.called(handler, where, code)
 
-    cdef void begin_row(self, handler, str where) noexcept:
-        """``begin_call`` where all time up to now is accounted for."""
+    cdef void enter_call(self, handler, str where) noexcept:
+        """Before a handler, where all time up to now is accounted for."""
         self.depth += 1
         if self.depth == 1:
             self.running, self.running_where = handler, where
 
-    cdef void end_row(self, handler, str where, str code) noexcept:
+    cdef void leave_call(self, handler, str where, str code) noexcept:
         self.depth -= 1
         self.called(handler, where, code)
 

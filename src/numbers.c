@@ -83,7 +83,7 @@ static JVQ_AVX2 const uint8_t *scan_numbers_with_avx2(const uint8_t *p, int coun
 {
     uint16_t places[(MOST_BLOCKS + 1) * MOST_MARKS];
     uint64_t words[JVQ_MOST_NUMBERS]; /* of digits, with zero bytes before them */
-    double scales[JVQ_MOST_NUMBERS];  /* to divide by: negative for a negative number */
+    double scales[JVQ_MOST_NUMBERS];  /* to divide by */
     uint64_t pointed = 0, negatives = 0;
     long_number longs[MOST_LONG];
     int long_count = 0, at = 0;

@@ -19,21 +19,10 @@ jvq_status jvq_fault(const uint8_t *start, const uint8_t *end, size_t limit, int
     return fields == 1 ? first : JVQ_BAD_FIELDS;
 }
 
-/* HH:MM:SS as seconds of the day, -1 where eight bytes are no time. */
-static inline int64_t parse_seconds(const uint8_t *p)
-{
-    const uint64_t digits = jvq_load_text(p) ^ UINT64_C(0x30303A30303A3030);
-    const uint64_t pairs = digits * 10 + (digits >> 8);
-    const uint64_t hours = pairs & 0xFF, minutes = pairs >> 24 & 0xFF, seconds = pairs >> 48 & 0xFF;
-    if ((jvq_no_digits(digits) | (digits & UINT64_C(0x0000FF0000FF0000))) || hours > 23 || minutes > 59 || seconds > 59)
-        return -1;
-    return (int64_t)((hours * 60 + minutes) * 60 + seconds);
-}
-
 /* HH:MM:SS[.fraction], one to nine digits of it. Returns the byte behind, or NULL. */
 static const uint8_t *scan_time(const uint8_t *p, int64_t *time_of_day)
 {
-    const int64_t seconds = parse_seconds(p);
+    const int64_t seconds = jvq_parse_seconds(p);
     int64_t fraction = 0;
 
     if (seconds < 0)

@@ -18,46 +18,57 @@ typedef struct usual {
     unsigned length;
 } usual;
 
+/* Where the numbers of a record begin, and how many digits they have: 1 to 8 each. */
+typedef struct fields {
+    unsigned id_digits, price, wholes, decimals, volume, volume_digits, end;
+} fields;
+
+/* By the marks of what is no digit. False where these are other fields. */
+static JVQ_ALWAYS_INLINE bool find_fields(const uint8_t *p, uint64_t marks, fields *at)
+{
+    /* the highest bits stand for separators that are not there: too far away to be taken for one */
+    uint64_t left = marks >> TIME_LENGTH | UINT64_C(0xF) << 60;
+    unsigned point, price_end;
+
+    at->price = TIME_LENGTH + jvq_lowest_bit(left) + 1;
+    left &= left - 1;
+    point = TIME_LENGTH + jvq_lowest_bit(left);
+    left &= left - 1;
+    price_end = TIME_LENGTH + jvq_lowest_bit(left);
+    left &= left - 1;
+    at->end = TIME_LENGTH + jvq_lowest_bit(left);
+    at->id_digits = at->price - 1 - TIME_LENGTH;
+    at->wholes = point - at->price;
+    at->decimals = price_end - point - 1;
+    at->volume = price_end + 1;
+    at->volume_digits = at->end - at->volume;
+    /* in unsigned arithmetic none is more than eight */
+    return ((at->id_digits - 1) | (at->wholes - 1) | (at->decimals - 1) | (at->volume_digits - 1)) <= 7 &&
+           p[at->price - 1] == ',' && p[point] == '.' && p[price_end] == ',' &&
+           (p[at->end] == '|' || p[at->end] == '\n');
+}
+
 /* --- for any processor --- */
 
 static JVQ_ALWAYS_INLINE bool parse(const uint8_t *p, usual *trade)
 {
-    const uint64_t clock = jvq_load_text(p) ^ UINT64_C(0x30303A30303A3030);
-    const uint64_t pairs = clock * 10 + (clock >> 8);
-    const uint64_t hours = pairs & 0xFF, minutes = pairs >> 24 & 0xFF, seconds = pairs >> 48 & 0xFF;
-    uint64_t marks = jvq_mark_no_digits(p), mantissa;
-    unsigned id_end, point, price_end, end, id_digits, wholes, decimals, volume_digits;
+    const uint64_t marks = jvq_mark_no_digits(p);
+    const int64_t seconds = jvq_parse_seconds(p);
+    fields at;
+    uint64_t mantissa;
 
-    if ((marks & TIME_BITS) != TIME_MARKS || (clock & UINT64_C(0x0000FF0000FF0000)) || p[8] != '.' || p[12] != ',' ||
-        hours > 23 || minutes > 59 || seconds > 59)
+    if ((marks & TIME_BITS) != TIME_MARKS || seconds < 0 || p[8] != '.' || p[12] != ',' || !find_fields(p, marks, &at))
         return false;
-    /* the last bit stands for a separator that is not there */
-    marks = (marks ^ TIME_MARKS) | UINT64_C(1) << 63;
-    id_end = jvq_lowest_bit(marks);
-    marks &= marks - 1;
-    point = jvq_lowest_bit(marks | UINT64_C(1) << 63);
-    marks &= marks - 1;
-    price_end = jvq_lowest_bit(marks | UINT64_C(1) << 63);
-    marks &= marks - 1;
-    end = jvq_lowest_bit(marks | UINT64_C(1) << 63);
-    id_digits = id_end - TIME_LENGTH;
-    wholes = point - id_end - 1;
-    decimals = price_end - point - 1;
-    volume_digits = end - price_end - 1;
-    /* in unsigned arithmetic none is more than eight */
-    if (((id_digits - 1) | (wholes - 1) | (decimals - 1) | (volume_digits - 1)) > 7 || p[id_end] != ',' ||
-        p[point] != '.' || p[price_end] != ',' || (p[end] != '|' && p[end] != '\n'))
-        return false;
-    mantissa = jvq_few_digits(p + id_end + 1, wholes) * jvq_whole_pow10[decimals] +
-               jvq_few_digits(p + point + 1, decimals);
+    mantissa = jvq_few_digits(p + at.price, at.wholes) * jvq_whole_pow10[at.decimals] +
+               jvq_few_digits(p + at.price + at.wholes + 1, at.decimals);
     if (mantissa - 1 >= EXACT)
         return false;
-    trade->time_of_day = (int64_t)(((hours * 60 + minutes) * 60 + seconds) * 1000 + jvq_few_digits(p + 9, 3)) * 1000000;
-    trade->id = jvq_few_digits(p + TIME_LENGTH, id_digits);
+    trade->time_of_day = (seconds * 1000 + (int64_t)jvq_few_digits(p + 9, 3)) * 1000000;
+    trade->id = jvq_few_digits(p + TIME_LENGTH, at.id_digits);
     /* both operands are exact, so the division rounds once */
-    trade->price = (double)(int64_t)mantissa / jvq_pow10[decimals];
-    trade->volume = jvq_few_digits(p + price_end + 1, volume_digits);
-    trade->length = end;
+    trade->price = (double)(int64_t)mantissa / jvq_pow10[at.decimals];
+    trade->volume = jvq_few_digits(p + at.volume, at.volume_digits);
+    trade->length = at.end;
     return true;
 }
 
@@ -65,7 +76,7 @@ typedef bool parser(const uint8_t *p, usual *trade);
 typedef void publisher(jvq_trade_run *run, const usual *trade, int64_t time);
 
 static JVQ_ALWAYS_INLINE uint64_t publish_run(jvq_trade_run *run, uint64_t most, parser *parse_one,
-                                          publisher *publish_one)
+                                              publisher *publish_one)
 {
     const uint8_t *p = run->cursor;
     int64_t latest_time_of_day = run->latest_time_of_day;
@@ -125,47 +136,33 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE bool parse_with_avx2(const uint8_t *p, usual *
     const uint32_t separators = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(text, pattern));
     __m128i clock;
     __m256i numbers;
-    uint64_t seconds, rest, left, id_and_whole, decimals_and_volume, mantissa;
-    unsigned id_end, point, price_end, end, id_digits, wholes, decimals, volume_digits;
+    uint64_t seconds, rest, id_and_whole, decimals_and_volume, mantissa;
+    fields at;
 
     clock = _mm_maddubs_epi16(_mm_subs_epu8(_mm_shuffle_epi8(text, pairs_of), _mm_set1_epi8('0')),
                               _mm_set1_epi16(0x010A));
     if ((marks & TIME_BITS) != TIME_MARKS || (separators & TIME_MARKS) != TIME_MARKS ||
-        _mm_movemask_epi8(_mm_cmpgt_epi16(clock, most)))
+        _mm_movemask_epi8(_mm_cmpgt_epi16(clock, most)) || !find_fields(p, marks, &at))
         return false;
     clock = _mm_madd_epi16(clock, seconds_of);
     seconds = (uint64_t)_mm_cvtsi128_si64(clock);
     rest = (uint64_t)(uint32_t)_mm_extract_epi32(clock, 2) + (seconds >> 32);
 
-    id_end = TIME_LENGTH + (unsigned)_tzcnt_u64(marks >> TIME_LENGTH);
-    left = _blsr_u64(marks >> TIME_LENGTH);
-    point = TIME_LENGTH + (unsigned)_tzcnt_u64(left);
-    left = _blsr_u64(left);
-    price_end = TIME_LENGTH + (unsigned)_tzcnt_u64(left);
-    left = _blsr_u64(left);
-    end = TIME_LENGTH + (unsigned)_tzcnt_u64(left);
-    id_digits = id_end - TIME_LENGTH;
-    wholes = point - id_end - 1;
-    decimals = price_end - point - 1;
-    volume_digits = end - price_end - 1;
-    if (((id_digits - 1) | (wholes - 1) | (decimals - 1) | (volume_digits - 1)) > 7 || p[id_end] != ',' ||
-        p[point] != '.' || p[price_end] != ',' || (p[end] != '|' && p[end] != '\n'))
-        return false;
     numbers = jvq_avx2_parse_digits(_mm256_set_epi64x(
-        (int64_t)jvq_avx2_align(jvq_load_text(p + price_end + 1), volume_digits),
-        (int64_t)jvq_avx2_align(jvq_load_text(p + point + 1), decimals),
-        (int64_t)jvq_avx2_align(jvq_load_text(p + id_end + 1), wholes),
-        (int64_t)jvq_avx2_align(jvq_load_text(p + TIME_LENGTH), id_digits)));
+        (int64_t)jvq_avx2_align(jvq_load_text(p + at.volume), at.volume_digits),
+        (int64_t)jvq_avx2_align(jvq_load_text(p + at.price + at.wholes + 1), at.decimals),
+        (int64_t)jvq_avx2_align(jvq_load_text(p + at.price), at.wholes),
+        (int64_t)jvq_avx2_align(jvq_load_text(p + TIME_LENGTH), at.id_digits)));
     id_and_whole = (uint64_t)_mm_cvtsi128_si64(_mm256_castsi256_si128(numbers));
     decimals_and_volume = (uint64_t)_mm_cvtsi128_si64(_mm256_extracti128_si256(numbers, 1));
-    mantissa = (id_and_whole >> 32) * jvq_whole_pow10[decimals] + (decimals_and_volume & UINT32_MAX);
+    mantissa = (id_and_whole >> 32) * jvq_whole_pow10[at.decimals] + (decimals_and_volume & UINT32_MAX);
     if (mantissa - 1 >= EXACT)
         return false;
     trade->time_of_day = (int64_t)((seconds & UINT32_MAX) * 1000 + rest) * 1000000;
     trade->id = id_and_whole & UINT32_MAX;
-    trade->price = (double)(int64_t)mantissa / jvq_pow10[decimals];
+    trade->price = (double)(int64_t)mantissa / jvq_pow10[at.decimals];
     trade->volume = decimals_and_volume >> 32;
-    trade->length = end;
+    trade->length = at.end;
     return true;
 }
 

@@ -608,3 +608,11 @@ def test_stats_have_the_same_names_before_and_after_data(market):
     assert before.keys() == after.keys()
     assert after["clock_skew_ms"] == 50
     assert after["lag_network_max_us"] == after["lag_network_now_us"] == 10_000
+
+
+def test_what_is_no_message_begins_no_read(market):
+    with pytest.raises(TypeError):
+        market.decoder.decode(5, 1)
+    market.meter.begin_call(print, "on_text")
+    market.meter.end_call(print, "on_text")
+    assert market.meter.stats()["decode_seconds"] == 0

@@ -92,27 +92,6 @@ static inline void jvq_store_words(uint8_t *shared, const void *source, size_t s
     }
 }
 
-/* One record to two places. */
-static inline void jvq_store_words_twice(uint8_t *one, uint8_t *other, const void *source, uint32_t itemsize)
-{
-    const uint8_t *own = source;
-    size_t i;
-    if (itemsize % 8 == 0) {
-        JVQ_UNROLL
-        for (i = 0; i < itemsize; i += 8) {
-            jvq_word word;
-            memcpy(&word, own + i, 8);
-            JVQ_STORE_WORD(other + i, word);
-            JVQ_STORE_WORD(one + i, word);
-        }
-    } else {
-        for (i = 0; i < itemsize; i++) {
-            JVQ_STORE_BYTE(other + i, own[i]);
-            JVQ_STORE_BYTE(one + i, own[i]);
-        }
-    }
-}
-
 /* Within shared memory, which this thread alone writes; the places do not overlap. */
 static inline void jvq_move_words(uint8_t *to, const uint8_t *from, size_t size, uint32_t itemsize)
 {

@@ -4,7 +4,8 @@
 
 #include "digits.h"
 
-#if defined(__GNUC__) && defined(__x86_64__) && !defined(JVQ_PORTABLE)
+/* Their stores into rings are plain ones, which the thread sanitizer would take for races. */
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(JVQ_PORTABLE) && !defined(__SANITIZE_THREAD__)
 #include <immintrin.h>
 #define JVQ_HAS_AVX2 1
 #define JVQ_ALWAYS_INLINE inline __attribute__((always_inline))

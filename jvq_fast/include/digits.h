@@ -87,20 +87,6 @@ static inline uint64_t jvq_mark_no_digits(const uint8_t *p)
     return jvq_sixteen_no_digits(p) | jvq_sixteen_no_digits(p + 16) << 16 | jvq_sixteen_no_digits(p + 32) << 32 |
            jvq_sixteen_no_digits(p + 48) << 48;
 }
-
-static inline uint64_t jvq_sixteen_equal(const uint8_t *p, __m128i byte)
-{
-    const __m128i text = _mm_loadu_si128((const __m128i *)(const void *)p);
-    return (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(text, byte));
-}
-
-/* Which of 64 bytes are this one. */
-static inline uint64_t jvq_mark_equal(const uint8_t *p, uint8_t byte)
-{
-    const __m128i wanted = _mm_set1_epi8((char)byte);
-    return jvq_sixteen_equal(p, wanted) | jvq_sixteen_equal(p + 16, wanted) << 16 |
-           jvq_sixteen_equal(p + 32, wanted) << 32 | jvq_sixteen_equal(p + 48, wanted) << 48;
-}
 #else
 /* The high bit of each byte as eight bits: each times a power of two that puts it in the top byte. */
 static inline uint64_t jvq_gather(uint64_t high_bits)
@@ -115,16 +101,6 @@ static inline uint64_t jvq_mark_no_digits(const uint8_t *p)
         const uint64_t digits = jvq_as_digits(jvq_load_text(p + 8 * i));
         /* 10 to 127 and 6 more than 118 reach the high bit */
         marks |= jvq_gather(digits | ((digits & (JVQ_EACH_BYTE * 0x7F)) + JVQ_EACH_BYTE * 118)) << (8 * i);
-    }
-    return marks;
-}
-
-static inline uint64_t jvq_mark_equal(const uint8_t *p, uint8_t byte)
-{
-    uint64_t marks = 0;
-    for (int i = 0; i < 8; i++) {
-        const uint64_t differences = jvq_load_text(p + 8 * i) ^ (JVQ_EACH_BYTE * byte);
-        marks |= jvq_gather(~(differences | ((differences & (JVQ_EACH_BYTE * 0x7F)) + JVQ_EACH_BYTE * 0x7F))) << (8 * i);
     }
     return marks;
 }

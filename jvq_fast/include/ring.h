@@ -60,15 +60,14 @@ static inline uint64_t jvq_ring_copy(const jvq_ring *ring, uint64_t first, uint6
 }
 
 /* Fetches where the next record of a history goes: the histories of many codes are in no cache. */
-static inline void jvq_history_prefetch(const jvq_ring *ring, uint32_t itemsize)
+static inline void jvq_history_prefetch(const jvq_ring *ring)
 {
 #if defined(__GNUC__)
-    const uint8_t *const place = ring->storage + ring->slot * itemsize;
-    for (uint32_t at = 0; at < itemsize; at += 64)
+    const uint8_t *const place = ring->storage + ring->slot * ring->itemsize;
+    for (uint32_t at = 0; at < ring->itemsize; at += 64)
         __builtin_prefetch(place + at, 1);
 #else
     (void)ring;
-    (void)itemsize;
 #endif
 }
 
@@ -101,7 +100,8 @@ static inline void jvq_ring_publish(jvq_ring *ring) { jvq_store_release(&ring->h
 static inline void jvq_tape_append(jvq_ring *ring, const void *record, uint32_t itemsize)
 {
     uint8_t *const place = jvq_tape_claim(ring, itemsize);
-    jvq_store_words_twice(place, place + jvq_tape_mirror(ring, itemsize), record, itemsize);
+    jvq_store_words(place + jvq_tape_mirror(ring, itemsize), record, itemsize, itemsize);
+    jvq_store_words(place, record, itemsize, itemsize);
     jvq_ring_publish(ring);
 }
 

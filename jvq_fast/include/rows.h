@@ -97,6 +97,17 @@ enum { JVQ_TRADE_FIELDS = 4, JVQ_QUOTE_FIELDS = 26, JVQ_DEPTH_FIELDS = 46 };
  * else the fault that the parser met first. */
 jvq_status jvq_fault(const uint8_t *start, const uint8_t *end, size_t limit, int fields, jvq_status first);
 
+/* HH:MM:SS as seconds of the day, -1 where eight bytes are no time. */
+static inline int64_t jvq_parse_seconds(const uint8_t *p)
+{
+    const uint64_t digits = jvq_load_text(p) ^ UINT64_C(0x30303A30303A3030);
+    const uint64_t pairs = digits * 10 + (digits >> 8);
+    const uint64_t hours = pairs & 0xFF, minutes = pairs >> 24 & 0xFF, seconds = pairs >> 48 & 0xFF;
+    if ((jvq_no_digits(digits) | (digits & UINT64_C(0x0000FF0000FF0000))) || hours > 23 || minutes > 59 || seconds > 59)
+        return -1;
+    return (int64_t)((hours * 60 + minutes) * 60 + seconds);
+}
+
 static inline bool jvq_is_code_byte(uint8_t byte)
 {
     return (uint8_t)(byte - '0') <= 9 || (uint8_t)((byte | 0x20) - 'a') < 26 || byte == '.';
