@@ -24,9 +24,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from options import given, idle, read_options
+from options import given, idle, limits, read_options
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+SLOW = 5.0
 
 REPRODUCES = "--reproduce" in sys.argv
 if not REPRODUCES:
@@ -106,7 +108,7 @@ class _Run:
             f"-seed={options.seed}",
             f"-max_len={longest}",
             "-len_control=0",
-            f"-timeout={300 if options.idle else 20}",
+            *limits(options),
             "-rss_limit_mb=2048",
             "-verbosity=0",
             f"-artifact_prefix={options.artifacts}/",
@@ -125,7 +127,10 @@ class _Run:
         return data[:longest]
 
     def _once(self, data: bytes) -> None:
+        begin = time.process_time()
         self._check(data)
+        took = time.process_time() - begin
+        assert took < SLOW, f"took {took:.0f} s of the processor"
         self._executions += 1
         if self._executions % 64 == 0 or self._executions == self._options.runs:
             self._look()

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from options import end_with_parent, given, idle, read_options
+from options import end_with_parent, given, idle, limits, read_options
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
@@ -82,7 +82,7 @@ def fuzz(program: Path, options: argparse.Namespace, found: Path, begin: Path, m
         known = len(list(found.iterdir())) + len(list(begin.iterdir()))
         ran = run_program(
             program, *more, f"-seed={options.seed + 1000 * part}", f"-runs={min(size, options.runs - executions)}",
-            f"-artifact_prefix={options.artifacts}/", f"-timeout={300 if options.idle else 20}",
+            f"-artifact_prefix={options.artifacts}/", *limits(options),
             "-print_final_stats=1", found, begin,  # the first folder gets what opens new ground
         )  # fmt: skip
         if ran.returncode:

@@ -41,3 +41,9 @@ def idle() -> None:
     """This process and its children take the time that no other wants."""
     end_with_parent()
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def limits(options: argparse.Namespace) -> tuple[str, str]:
+    """The fuzzer's own limits on one input. They go by the clock on the wall, and an idle process may stand still."""
+    seconds = 300 if options.idle else 20
+    return f"-timeout={seconds}", f"-report_slow_units={seconds}"
