@@ -116,7 +116,7 @@ EXTENSIONS = [
     extension("meter", "meter.pyx"),
     extension("ring", "ring.pyx"),
     extension("native", "native.pyx"),
-    extension("decoder", "decoder.pyx", "trades.c", "rows.c", "numbers.c", "decimal.c", "inflate.c"),
+    extension("decoder", "decoder.pyx", "trades.c", "snapshots.c", "rows.c", "decimal.c", "inflate.c"),
     extension("listener", "listener.pyx"),
     extension("spinner", "spinner.pyx"),
 ]

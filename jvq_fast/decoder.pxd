@@ -16,10 +16,10 @@ cdef extern from "rows.h" nogil:
         bint forced
 
 
-cdef extern from "numbers.h" nogil:
-    ctypedef struct jvq_numbers:
-        pass
-    ctypedef const uint8_t *(*jvq_number_scanner)(const uint8_t *p, int count, jvq_numbers *out) noexcept
+cdef extern from "snapshots.h" nogil:
+    ctypedef struct jvq_snapshot_kernels:
+        void (*publish_quote)(jvq_ring *tape, jvq_ring *history, const void *record) noexcept nogil
+        void (*publish_depth)(jvq_ring *tape, jvq_ring *history, const void *record) noexcept nogil
 
 
 cdef extern from "trades.h" nogil:
@@ -132,7 +132,7 @@ cdef class Decoder:
 
     cdef jvq_inflater *inflater
     cdef jvq_trade_publisher publish_trades
-    cdef jvq_number_scanner scan_numbers
+    cdef const jvq_snapshot_kernels *snapshot_kernels
     cdef uint8_t *text
     cdef size_t text_room
     cdef size_t max_inflated

@@ -38,8 +38,8 @@ cdef extern from "trades.h" nogil:
         JVQ_USUAL_LENGTH
     jvq_trade_publisher jvq_choose_trade_publisher(bint for_any)
 
-cdef extern from "numbers.h" nogil:
-    jvq_number_scanner jvq_choose_number_scanner(bint for_any)
+cdef extern from "snapshots.h" nogil:
+    const jvq_snapshot_kernels *jvq_choose_snapshot_kernels(bint for_any)
 
 cdef extern from "rows.h" nogil:
     enum:
@@ -99,9 +99,9 @@ cdef extern from "rows.h" nogil:
     bint jvq_is_code_byte(uint8_t byte)
     int jvq_parse_code(const uint8_t *p, uint64_t *code)
     int jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out, int64_t *time_of_day)
-    int jvq_parse_quote(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, bint is_index,
+    int jvq_parse_quote(const uint8_t **cursor, size_t limit, const jvq_snapshot_kernels *kernels, bint is_index,
                         jvq_order *order, jvq_quote *out, int64_t *time_of_day, jvq_text *name)
-    int jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, jvq_order *order,
+    int jvq_parse_depth(const uint8_t **cursor, size_t limit, const jvq_snapshot_kernels *kernels, jvq_order *order,
                         jvq_depth *out, int64_t *time_of_day, jvq_text *name)
     int jvq_fault(const uint8_t *start, const uint8_t *end, size_t limit, int fields, int first)
     void jvq_order_restart(jvq_order *order)
@@ -244,7 +244,7 @@ cdef class Decoder:
             raise MemoryError()
         jvq_inflater_init(self.inflater)
         self.publish_trades = jvq_choose_trade_publisher(False)
-        self.scan_numbers = jvq_choose_number_scanner(False)
+        self.snapshot_kernels = jvq_choose_snapshot_kernels(False)
         self.run_of_trades.tape = self.tapes[TRADES]
         memset(self.slots, 0xFF, (self.slot_mask + 1) * sizeof(int))
 
@@ -771,11 +771,11 @@ cdef class Decoder:
         if self.pending[level] >= self.part[level]:
             self.dispatch_part()
         if level == QUOTES:
-            status = jvq_parse_quote(&p, self.max_record, self.scan_numbers, (<uint8_t *>&key)[0] == b"i",
+            status = jvq_parse_quote(&p, self.max_record, self.snapshot_kernels, (<uint8_t *>&key)[0] == b"i",
                                      &self.lv1_order, &record.quote, &time_of_day, &name)
             flags = &record.quote.flags
         else:
-            status = jvq_parse_depth(&p, self.max_record, self.scan_numbers, &self.lv10_order, &record.depth,
+            status = jvq_parse_depth(&p, self.max_record, self.snapshot_kernels, &self.lv10_order, &record.depth,
                                      &time_of_day, &name)
             flags = &record.depth.flags
         if status != JVQ_OK:
@@ -806,9 +806,9 @@ cdef class Decoder:
         self.seq += 1
         head.seq = self.seq
         if level == QUOTES:
-            jvq_publish(tape, history, &record, sizeof(jvq_quote))
+            self.snapshot_kernels.publish_quote(tape, history, &record)
         else:
-            jvq_publish(tape, history, &record, sizeof(jvq_depth))
+            self.snapshot_kernels.publish_depth(tape, history, &record)
         if self.is_heard[level]:
             self.await_callback(level, index[0], tape.head - 1, 1)
         return p

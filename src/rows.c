@@ -1,4 +1,6 @@
-#include "rows.h"
+#include "snapshots.h"
+
+#include "decimal.h"
 
 #include <math.h>
 
@@ -228,36 +230,56 @@ static int vote_on_blocks(const double *blocks, double price)
 
 /* --- snapshots --- */
 
-/* What all snapshots begin with, and `count` numbers. */
-static jvq_status parse_snapshot(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, int count,
-                                 int64_t *time_of_day, jvq_text *name, jvq_numbers *numbers, uint32_t *flags)
-{
-    const uint8_t *start = *cursor, *end;
-    jvq_status status;
+enum { QUOTE_NUMBERS = JVQ_QUOTE_FIELDS - 2, DEPTH_NUMBERS = JVQ_DEPTH_FIELDS - 2 };
 
-    if ((status = parse_time(cursor, time_of_day)) || (status = parse_text(cursor, name)))
-        return status;
-    if (!(end = scan(*cursor, count, numbers)))
-        return JVQ_BAD_NUMBER;
-    *cursor = end;
-    if (numbers->has_empty)
-        *flags |= JVQ_EMPTY_FIELD;
-    return (size_t)(end - start) > limit ? JVQ_BAD_LENGTH : JVQ_OK;
+typedef struct numbers {
+    double value[DEPTH_NUMBERS];
+    int64_t whole[DEPTH_NUMBERS];
+    uint64_t not_whole; /* by bit: has a fraction, or does not fit */
+    bool has_empty;     /* nothing between two separators: it counts as 0 */
+} numbers;
+
+/* Scans `count` numbers with a comma between two, the last followed by the end of the record. Returns that end, or NULL
+ * where one is no number, or not followed by what it should be. */
+static const uint8_t *scan_numbers(const uint8_t *p, int count, numbers *out)
+{
+    out->not_whole = 0;
+    out->has_empty = false;
+    for (int i = 0; i < count; i++) {
+        jvq_number number;
+        p = jvq_number_scan(p, &number);
+        if (!p || (i + 1 == count ? !ends_record(*p) : *p != ','))
+            return NULL;
+        out->has_empty |= number.empty;
+        out->value[i] = jvq_number_value(&number);
+        if (!jvq_number_whole(&number, &out->whole[i]))
+            out->not_whole |= UINT64_C(1) << i;
+        p++;
+    }
+    return p - 1;
 }
 
-jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, bool is_index,
-                           jvq_order *order, jvq_quote *out, int64_t *time_of_day, jvq_text *name)
+static bool take_whole(const numbers *from, int i, int64_t *out)
 {
-    jvq_numbers numbers; /* price, change, two totals, 10 x (quantity, price) */
-    const double *value = numbers.value;
-    uint32_t flags = 0;
-    jvq_status status = parse_snapshot(cursor, limit, scan, 24, time_of_day, name, &numbers, &flags);
+    *out = from->whole[i];
+    return !(from->not_whole >> i & 1);
+}
 
-    if (status)
-        return status;
+/* All that the numbers say, the field order that they vote for included; of a record that does not go beyond `last`. */
+static jvq_status take_quote(const uint8_t **cursor, const uint8_t *last, bool is_index, jvq_order *order, jvq_quote *out, uint32_t *flags)
+{
+    numbers read; /* price, change, two totals, 10 x (quantity, price) */
+    const double *value = read.value;
+    const uint8_t *end = scan_numbers(*cursor, QUOTE_NUMBERS, &read);
+
+    if (!end)
+        return JVQ_BAD_NUMBER;
+    *cursor = end;
+    if (end > last)
+        return JVQ_BAD_LENGTH;
     for (int i = 0; i < 5; i++) {
-        if (!jvq_whole(&numbers, 4 + 2 * i, &out->bid_volume[i]) ||
-            !jvq_whole(&numbers, 14 + 2 * i, &out->ask_volume[i]))
+        if (!take_whole(&read, 4 + 2 * i, &out->bid_volume[i]) ||
+            !take_whole(&read, 14 + 2 * i, &out->ask_volume[i]))
             return JVQ_BAD_VOLUME;
         out->bid_price[i] = value[5 + 2 * i];
         out->ask_price[i] = value[15 + 2 * i];
@@ -265,45 +287,123 @@ jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, jvq_number_scan
     out->price = value[0];
     out->change = value[1];
     if (!is_index)
-        count_vote(order, vote_on_totals(value[2], value[3], out), &flags);
-    if (!jvq_whole(&numbers, order->second ? 2 : 3, &out->volume))
+        count_vote(order, vote_on_totals(value[2], value[3], out), flags);
+    if (!take_whole(&read, order->second ? 2 : 3, &out->volume))
         return JVQ_BAD_VOLUME;
     out->amount = value[order->second ? 3 : 2];
-    decide_no_price(out->price, &flags);
-    out->flags = flags;
-    out->zero = 0;
+    if (read.has_empty)
+        *flags |= JVQ_EMPTY_FIELD;
     return JVQ_OK;
 }
 
-jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, jvq_order *order,
-                           jvq_depth *out, int64_t *time_of_day, jvq_text *name)
+static jvq_status take_depth(const uint8_t **cursor, const uint8_t *last, jvq_order *order, jvq_depth *out, uint32_t *flags)
 {
-    jvq_numbers numbers; /* price, last close, amount, volume, and 10 of each block */
-    const double *value = numbers.value;
-    uint32_t flags = 0;
+    numbers read; /* price, last close, amount, volume, and 10 of each block */
+    const double *value = read.value;
+    const uint8_t *end = scan_numbers(*cursor, DEPTH_NUMBERS, &read);
     int prices, volumes;
-    jvq_status status = parse_snapshot(cursor, limit, scan, 44, time_of_day, name, &numbers, &flags);
 
-    if (status)
-        return status;
-    if (!jvq_whole(&numbers, 3, &out->volume))
+    if (!end)
+        return JVQ_BAD_NUMBER;
+    *cursor = end;
+    if (end > last)
+        return JVQ_BAD_LENGTH;
+    if (!take_whole(&read, 3, &out->volume))
         return JVQ_BAD_VOLUME;
     out->price = value[0];
     out->last_close = value[1];
     out->amount = value[2];
-    out->change = out->last_close == 0 ? 0.0 : (out->price / out->last_close - 1) * 100;
-    count_vote(order, vote_on_blocks(&value[4], out->price), &flags);
+    count_vote(order, vote_on_blocks(&value[4], out->price), flags);
     prices = order->second ? 14 : 4;
     volumes = order->second ? 4 : 14;
     for (int i = 0; i < 10; i++) {
-        if (!jvq_whole(&numbers, volumes + i, &out->bid_volume[i]) ||
-            !jvq_whole(&numbers, volumes + 20 + i, &out->ask_volume[i]))
+        if (!take_whole(&read, volumes + i, &out->bid_volume[i]) ||
+            !take_whole(&read, volumes + 20 + i, &out->ask_volume[i]))
             return JVQ_BAD_VOLUME;
         out->bid_price[i] = value[prices + i];
         out->ask_price[i] = value[prices + 20 + i];
     }
-    decide_no_price(out->price, &flags);
-    out->flags = flags;
-    out->zero = 0;
+    if (read.has_empty)
+        *flags |= JVQ_EMPTY_FIELD;
+    return JVQ_OK;
+}
+
+/* The same of usual ones. False where it is another, or where its vote changes the order. */
+static bool take_usual_quote(const uint8_t **cursor, const uint8_t *last, jvq_quote_scanner scan, bool is_index, jvq_order *order,
+                             jvq_quote *out, uint32_t *flags)
+{
+    const uint8_t *const end = scan(*cursor, order->second, out);
+    jvq_order counted = *order;
+
+    if (!end || end > last)
+        return false;
+    if (!is_index) {
+        const double volume = (double)out->volume;
+        count_vote(&counted, order->second ? vote_on_totals(volume, out->amount, out)
+                                           : vote_on_totals(out->amount, volume, out), flags);
+        if (counted.second != order->second)
+            return false;
+    }
+    *order = counted;
+    *cursor = end;
+    return true;
+}
+
+static bool take_usual_depth(const uint8_t **cursor, const uint8_t *last, jvq_depth_scanner scan, jvq_order *order, jvq_depth *out,
+                             uint32_t *flags)
+{
+    const uint8_t *const end = scan(*cursor, order->second, out);
+    jvq_order counted = *order;
+    double blocks[40];
+    const int prices = order->second ? 10 : 0, volumes = 10 - prices;
+
+    if (!end || end > last)
+        return false;
+    for (int i = 0; i < 10; i++) {
+        blocks[prices + i] = out->bid_price[i];
+        blocks[prices + 20 + i] = out->ask_price[i];
+        blocks[volumes + i] = (double)out->bid_volume[i];
+        blocks[volumes + 20 + i] = (double)out->ask_volume[i];
+    }
+    count_vote(&counted, vote_on_blocks(blocks, out->price), flags);
+    if (counted.second != order->second)
+        return false;
+    *order = counted;
+    *cursor = end;
+    return true;
+}
+
+jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, const jvq_snapshot_kernels *kernels, bool is_index,
+                           jvq_order *order, jvq_quote *out, int64_t *time_of_day, jvq_text *name)
+{
+    const uint8_t *const last = *cursor + limit;
+    jvq_status status;
+
+    if ((status = parse_time(cursor, time_of_day)) || (status = parse_text(cursor, name)))
+        return status;
+    out->flags = out->zero = 0;
+    if (!kernels->scan_quote || !take_usual_quote(cursor, last, kernels->scan_quote, is_index, order, out, &out->flags)) {
+        if ((status = take_quote(cursor, last, is_index, order, out, &out->flags)))
+            return status;
+    }
+    decide_no_price(out->price, &out->flags);
+    return JVQ_OK;
+}
+
+jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, const jvq_snapshot_kernels *kernels, jvq_order *order,
+                           jvq_depth *out, int64_t *time_of_day, jvq_text *name)
+{
+    const uint8_t *const last = *cursor + limit;
+    jvq_status status;
+
+    if ((status = parse_time(cursor, time_of_day)) || (status = parse_text(cursor, name)))
+        return status;
+    out->flags = out->zero = 0;
+    if (!kernels->scan_depth || !take_usual_depth(cursor, last, kernels->scan_depth, order, out, &out->flags)) {
+        if ((status = take_depth(cursor, last, order, out, &out->flags)))
+            return status;
+    }
+    out->change = out->last_close == 0 ? 0.0 : (out->price / out->last_close - 1) * 100;
+    decide_no_price(out->price, &out->flags);
     return JVQ_OK;
 }

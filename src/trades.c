@@ -1,6 +1,7 @@
 #include "trades.h"
 
 #include "avx2.h"
+#include "decimal.h"
 
 /* What is written next is in no cache by then: fetched so many bytes before. */
 #define AHEAD 512

@@ -5,7 +5,7 @@
  * Prints for every row and kernel one line: how far it came, and hashes of what it made.
  */
 #define _DEFAULT_SOURCE
-#include "numbers.h"
+#include "snapshots.h"
 #include "trades.h"
 
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { PAGES = 16, CAPACITY = 64, NUMBERS = 44 };
+enum { PAGES = 16, CAPACITY = 64 };
 
 static void show(const char *name, const void *data, size_t size)
 {
@@ -52,23 +52,39 @@ static void publish(const uint8_t *text, bool for_any)
     putchar('\n');
 }
 
-static void scan(const uint8_t *text, int count, bool for_any)
+/* A quote or a depth, parsed in either order and published, to a history that moves its half and to none. */
+static void snapshot(const uint8_t *text, bool is_quote, bool second, bool for_any)
 {
-    jvq_numbers numbers;
-    const uint8_t *end;
-    memset(&numbers, 0, sizeof numbers);
-    end = jvq_choose_number_scanner(for_any)(text + 1, count, &numbers);
-    printf("numbers %td", end ? end - text : -1);
-    if (end) {
-        show("values", numbers.value, (size_t)count * sizeof(double));
-        printf(" empty=%d whole=", numbers.has_empty);
-        for (int i = 0; i < count; i++) {
-            int64_t whole;
-            if (jvq_whole(&numbers, i, &whole))
-                printf("%lld,", (long long)whole);
-            else
-                printf("no,");
-        }
+    static uint8_t tape_storage[2 * sizeof(jvq_depth)], history_storage[2 * sizeof(jvq_depth)];
+    const jvq_snapshot_kernels *const kernels = jvq_choose_snapshot_kernels(for_any);
+    const uint32_t size = is_quote ? sizeof(jvq_quote) : sizeof(jvq_depth);
+    jvq_ring tape = {.storage = tape_storage, .capacity = 1, .itemsize = size, .is_tape = true};
+    jvq_ring history = {.storage = history_storage, .capacity = 1, .itemsize = size};
+    jvq_order order = {.second = second, .votes = {2, 2}};
+    const uint8_t *cursor = text + 1;
+    int64_t time_of_day = -1;
+    jvq_text name = {NULL, 0};
+    jvq_status status;
+    union {
+        jvq_quote quote;
+        jvq_depth depth;
+    } record;
+
+    memset(&record, 0, sizeof record);
+    status = is_quote ? jvq_parse_quote(&cursor, 4096, kernels, false, &order, &record.quote, &time_of_day, &name)
+                      : jvq_parse_depth(&cursor, 4096, kernels, &order, &record.depth, &time_of_day, &name);
+    printf("%s %d", is_quote ? "quote" : "depth", status == JVQ_OK);
+    if (status == JVQ_OK) {
+        void (*const publish_record)(jvq_ring *, jvq_ring *, const void *) =
+            is_quote ? kernels->publish_quote : kernels->publish_depth;
+        printf(" at %td order=%d settled=%d votes=%u,%u", cursor - text, order.second, order.settled, order.votes[0],
+               order.votes[1]);
+        show("time", &time_of_day, 8);
+        show("name", name.start, name.length);
+        for (int i = 0; i < 3; i++)
+            publish_record(&tape, i ? &history : NULL, &record);
+        show("tape", tape_storage, 2 * size);
+        show("history", history_storage, 2 * size);
     }
     putchar('\n');
 }
@@ -92,9 +108,8 @@ int main(void)
         memset(text + size, size % 2 ? '7' : ',', JVQ_TEXT_MARGIN);
         for (int for_any = 0; for_any < 2; for_any++) {
             publish(text, for_any);
-            scan(text, 1, for_any);
-            scan(text, 24, for_any);
-            scan(text, NUMBERS, for_any);
+            for (int kind = 0; kind < 4; kind++)
+                snapshot(text, kind / 2, kind % 2, for_any);
         }
     }
     free(line);

@@ -30,14 +30,20 @@ static inline unsigned jvq_lowest_bit(uint64_t value) { return (unsigned)__built
 
 #define JVQ_EACH_BYTE UINT64_C(0x0101010101010101)
 
-static inline uint64_t jvq_load_text(const uint8_t *p)
+/* A word of text as eight bytes of memory, or the other way round. */
+static inline uint64_t jvq_text_word(uint64_t word)
 {
-    uint64_t word;
-    memcpy(&word, p, 8);
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     word = __builtin_bswap64(word);
 #endif
     return word;
+}
+
+static inline uint64_t jvq_load_text(const uint8_t *p)
+{
+    uint64_t word;
+    memcpy(&word, p, 8);
+    return jvq_text_word(word);
 }
 
 /* '0' to '9' become 0 to 9, anything else something above. */

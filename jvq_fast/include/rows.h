@@ -6,7 +6,7 @@
 #ifndef JVQ_ROWS_H
 #define JVQ_ROWS_H
 
-#include "numbers.h"
+#include "digits.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -84,6 +84,8 @@ typedef struct jvq_order {
     uint32_t votes[2];
 } jvq_order;
 
+typedef struct jvq_snapshot_kernels jvq_snapshot_kernels; /* snapshots.h */
+
 typedef struct jvq_text {
     const uint8_t *start;
     size_t length;
@@ -116,15 +118,15 @@ static inline bool jvq_is_code_byte(uint8_t byte)
 /* The code before a '=', zero-padded, as it stands in a record. Returns its length, 0 where there is none. */
 static inline int jvq_parse_code(const uint8_t *p, uint64_t *code)
 {
-    const uint64_t digits = jvq_as_digits(jvq_load_text(p));
+    const uint64_t text = jvq_load_text(p), digits = jvq_as_digits(text);
     int length = 0;
 
-    *code = 0;
     /* six digits, as nearly all are: '=' stands for 13 here */
     if ((digits >> 48 & 0xFF) == ('=' ^ '0') && !(jvq_no_digits(digits) << 16)) {
-        memcpy(code, p, 6);
+        *code = jvq_text_word(text & UINT64_C(0xFFFFFFFFFFFF)); /* copied, it would be loaded before it is whole */
         return 6;
     }
+    *code = 0;
     while (length < 8 && jvq_is_code_byte(p[length]))
         length++;
     if (p[length] != '=')
@@ -135,9 +137,9 @@ static inline int jvq_parse_code(const uint8_t *p, uint64_t *code)
 
 /* The parsers set everything but seq, time, recv and code; `time_of_day` is in ns. */
 jvq_status jvq_parse_trade(const uint8_t **cursor, size_t limit, jvq_trade *out, int64_t *time_of_day);
-jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, bool is_index,
+jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, const jvq_snapshot_kernels *kernels, bool is_index,
                            jvq_order *order, jvq_quote *out, int64_t *time_of_day, jvq_text *name);
-jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, jvq_number_scanner scan, jvq_order *order,
+jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, const jvq_snapshot_kernels *kernels, jvq_order *order,
                            jvq_depth *out, int64_t *time_of_day, jvq_text *name);
 
 /* Begins anew, as each connection does; a forced order stays. */

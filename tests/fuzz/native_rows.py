@@ -56,5 +56,5 @@ def seeds() -> list[bytes]:
 
 
 if __name__ == "__main__":
-    sources = [str(libfuzzer.ROOT / "src" / f"{name}.c") for name in ("rows", "trades", "numbers", "decimal")]
+    sources = [str(libfuzzer.ROOT / "src" / f"{name}.c") for name in ("rows", "trades", "snapshots", "decimal")]
     libfuzzer.run("rows", (*sources, "-lm"), seeds, longest=LONGEST, tokens=TOKENS)

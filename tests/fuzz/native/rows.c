@@ -6,6 +6,7 @@
  * An input is a byte that chooses the level, one that chooses the settings, and the records of a row. With PLANTED the
  * slow reading takes a volume with a fraction of three zeros for a bad one.
  */
+#include "snapshots.h"
 #include "trades.h"
 
 #include <ctype.h>
@@ -271,7 +272,7 @@ static void check_record(int level, unsigned settings, const uint8_t **cursor, c
     const uint8_t *start = *cursor, *end = start;
     const size_t limit = limit_of(settings);
     const bool is_index = settings & INDEX;
-    const jvq_number_scanner scan = jvq_choose_number_scanner(settings & FOR_ANY);
+    const jvq_snapshot_kernels *kernels = jvq_choose_snapshot_kernels(settings & FOR_ANY);
     const jvq_order before = *order;
     int64_t time_of_day = -1, expected;
     jvq_text name = {NULL, 0};
@@ -287,9 +288,9 @@ static void check_record(int level, unsigned settings, const uint8_t **cursor, c
     if (level == TRADES)
         status = jvq_parse_trade(cursor, limit, &made.trade, &time_of_day);
     else if (level == QUOTES)
-        status = jvq_parse_quote(cursor, limit, scan, is_index, order, &made.quote, &time_of_day, &name);
+        status = jvq_parse_quote(cursor, limit, kernels, is_index, order, &made.quote, &time_of_day, &name);
     else
-        status = jvq_parse_depth(cursor, limit, scan, order, &made.depth, &time_of_day, &name);
+        status = jvq_parse_depth(cursor, limit, kernels, order, &made.depth, &time_of_day, &name);
     accepted = status == JVQ_OK;
     require(*cursor >= start && *cursor <= end);
     check_order(&before, order, level == DEPTHS || (level == QUOTES && !is_index));
