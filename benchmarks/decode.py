@@ -41,7 +41,7 @@ IN_C = "C: "
 DAY = "2026-11-23"  # the reference parser's
 RECV = 1_795_400_000_000_000_000  # an arrival after every time of the generated day
 WARM_UP = 3  # rounds
-ROUND_NS = 4_000_000
+ROUND_NS = 20_000_000
 
 # Goes n times through the messages of a shape, and returns the nanoseconds that took.
 Passes = Callable[[int], int]
