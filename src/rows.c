@@ -56,12 +56,19 @@ static jvq_status parse_time(const uint8_t **cursor, int64_t *time_of_day)
     return JVQ_OK;
 }
 
+/* Whether it is one of , = | or the row's end. */
+static inline bool ends_text(uint8_t byte)
+{
+    static const uint8_t is_end[256] = {[','] = 1, ['='] = 1, ['|'] = 1, ['\n'] = 1};
+    return is_end[byte];
+}
+
 /* Free text up to the next comma. */
 static jvq_status parse_text(const uint8_t **cursor, jvq_text *text)
 {
     const uint8_t *p = *cursor;
     text->start = p;
-    while (*p != ',' && *p != '=' && !ends_record(*p))
+    while (!ends_text(*p))
         p++;
     text->length = (size_t)(p - text->start);
     if (*p != ',')
@@ -158,10 +165,21 @@ static void count_vote(jvq_order *order, int vote, uint32_t *flags)
     }
 }
 
-/* How far a ratio is from the price, as a factor >= 1; 0 where it does not fit. */
-static double misfit(double ratio, double price)
+/* Far off, as one of the two always is: that needs no division. */
+static bool is_far(double amount, double volume, double price)
 {
-    double factor = ratio / price;
+    const double usual = volume * price;
+    return usual > 1e-200 && usual < 1e200 && (amount > usual * 2 || amount * 2 < usual);
+}
+
+/* How far amount / volume is from the price, as a factor >= 1; 0 where it does not fit. */
+static double misfit(double amount, double volume, double price)
+{
+    double ratio, factor;
+    if (is_far(amount, volume, price))
+        return 0;
+    ratio = amount / volume;
+    factor = ratio / price;
     if (fabs(factor - 1) > RATIO_FITS || fabs(ratio - 1) <= TOO_NEAR_TO_ONE)
         return 0;
     return factor < 1 ? 1 / factor : factor;
@@ -171,14 +189,14 @@ static double misfit(double ratio, double price)
 static int vote_on_totals(double field4, double field5, const jvq_quote *quote)
 {
     double price = quote->price, first, second;
-    bool has_book = false;
+    int i = 0;
 
-    for (int i = 0; i < 5; i++)
-        has_book |= quote->bid_price[i] > 0 || quote->ask_price[i] > 0;
-    if (!has_book || !(field4 > 0) || !(field5 > 0) || !(price > 0) || fabs(price - 1) <= TOO_NEAR_TO_ONE)
+    while (i < 5 && !(quote->bid_price[i] > 0 || quote->ask_price[i] > 0))
+        i++;
+    if (i == 5 || !(field4 > 0) || !(field5 > 0) || !(price > 0) || fabs(price - 1) <= TOO_NEAR_TO_ONE)
         return UNDECIDED;
-    first = misfit(field4 / field5, price);
-    second = misfit(field5 / field4, price);
+    first = misfit(field4, field5, price);
+    second = misfit(field5, field4, price);
     if (first == 0 && second == 0)
         return UNDECIDED;
     if (first != 0 && second != 0)

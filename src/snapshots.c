@@ -347,7 +347,8 @@ static const jvq_snapshot_kernels with_avx2 = {scan_quote_with_avx2, scan_depth_
 const jvq_snapshot_kernels *jvq_choose_snapshot_kernels(bool for_any)
 {
 #if JVQ_HAS_AVX2
-    if (!for_any && jvq_processor_has_avx2())
+    /* zen and zen 2 extract bits in microcode */
+    if (!for_any && jvq_processor_has_avx2() && !__builtin_cpu_is("amdfam17h"))
         return &with_avx2;
 #endif
     (void)for_any;
