@@ -36,10 +36,13 @@ cdef extern from "inflate.h" nogil:
 cdef extern from "trades.h" nogil:
     enum:
         JVQ_USUAL_LENGTH
-    jvq_trade_publisher jvq_choose_trade_publisher(bint for_any)
+    jvq_trade_publisher jvq_choose_trade_publisher(int processor)
+
+cdef extern from "processor.h" nogil:
+    int jvq_this_processor()
 
 cdef extern from "snapshots.h" nogil:
-    const jvq_snapshot_kernels *jvq_choose_snapshot_kernels(bint for_any)
+    const jvq_snapshot_kernels *jvq_choose_snapshot_kernels(int processor)
 
 cdef extern from "rows.h" nogil:
     enum:
@@ -243,8 +246,8 @@ cdef class Decoder:
         if not (self.codes and self.slots and self.text and self.faults and self.inflater):
             raise MemoryError()
         jvq_inflater_init(self.inflater)
-        self.publish_trades = jvq_choose_trade_publisher(False)
-        self.snapshot_kernels = jvq_choose_snapshot_kernels(False)
+        self.publish_trades = jvq_choose_trade_publisher(jvq_this_processor())
+        self.snapshot_kernels = jvq_choose_snapshot_kernels(jvq_this_processor())
         self.run_of_trades.tape = self.tapes[TRADES]
         memset(self.slots, 0xFF, (self.slot_mask + 1) * sizeof(int))
 

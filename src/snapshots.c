@@ -1,7 +1,7 @@
 #include "snapshots.h"
 
-#include "avx2.h"
 #include "decimal.h"
+#include "processor.h"
 
 /* --- for any processor --- */
 
@@ -67,53 +67,95 @@ static const layout depth_layouts[2] = {
       TEN_PRICES, DEPTH_REST}},
 };
 
-/* Where the marks are, and how many bytes stand before each. */
+/* Where the marks are. */
 typedef struct marks {
     uint16_t places[1 + MOST_MARKS + BLOCK_MARKS]; /* the first is the byte before the numbers */
-    uint16_t lengths[MOST_MARKS];
 } marks;
+
+/* How many bytes stand before a mark. */
+static JVQ_AVX2 JVQ_ALWAYS_INLINE unsigned length_before(const marks *at, unsigned mark)
+{
+    return (uint16_t)(at->places[mark + 1] - at->places[mark] - 1);
+}
+
+/* Of 64 bytes, the first in the lowest bit. */
+typedef struct block {
+    uint64_t commas, points, marks;
+} block;
+
+typedef block block_reader(const uint8_t *p);
+typedef void place_writer(uint16_t *places, unsigned base, uint64_t marks, unsigned count);
+
+static JVQ_AVX2 JVQ_ALWAYS_INLINE block read_block_with_avx2(const uint8_t *p)
+{
+    const __m256i comma = _mm256_set1_epi8(','), point = _mm256_set1_epi8('.');
+    const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32));
+    return (block){jvq_avx2_gather(_mm256_cmpeq_epi8(low, comma), _mm256_cmpeq_epi8(high, comma)),
+                   jvq_avx2_gather(_mm256_cmpeq_epi8(low, point), _mm256_cmpeq_epi8(high, point)),
+                   jvq_avx2_mark_no_digits(p)};
+}
+
+static JVQ_AVX2 JVQ_ALWAYS_INLINE void write_places_with_avx2(uint16_t *places, unsigned base, uint64_t here,
+                                                              unsigned count)
+{
+    /* as many as there usually are, whether there are or not: a loop's end would be mispredicted */
+    for (int i = 0; i < USUAL_BLOCK_MARKS; i++) {
+        places[i] = (uint16_t)(base + (unsigned)_tzcnt_u64(here));
+        here = _blsr_u64(here);
+    }
+    if (count > USUAL_BLOCK_MARKS) {
+        for (int i = USUAL_BLOCK_MARKS; i < BLOCK_MARKS; i++) {
+            places[i] = (uint16_t)(base + (unsigned)_tzcnt_u64(here));
+            here = _blsr_u64(here);
+        }
+    }
+}
+
+static JVQ_AVX512 JVQ_ALWAYS_INLINE block read_block_with_avx512(const uint8_t *p)
+{
+    const __m512i text = _mm512_loadu_si512(p);
+    return (block){_mm512_cmpeq_epi8_mask(text, _mm512_set1_epi8(',')),
+                   _mm512_cmpeq_epi8_mask(text, _mm512_set1_epi8('.')),
+                   _mm512_cmpgt_epu8_mask(_mm512_sub_epi8(text, _mm512_set1_epi8('0')), _mm512_set1_epi8(9))};
+}
+
+#define EIGHT(i) 0x0706050403020100 + (i) * 0x0101010101010101
+
+static JVQ_AVX512 JVQ_ALWAYS_INLINE void write_places_with_avx512(uint16_t *places, unsigned base, uint64_t here,
+                                                                  unsigned count)
+{
+    const __m512i all = _mm512_setr_epi64(EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48),
+                                          EIGHT(56));
+    const __m256i marked = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(here, all));
+    (void)count;
+    _mm512_storeu_si512(places, _mm512_add_epi16(_mm512_cvtepu8_epi16(marked), _mm512_set1_epi16((short)base)));
+}
 
 /* False where they are not those of the layout. A sign before the second number is no mark. */
 static JVQ_AVX2 JVQ_ALWAYS_INLINE bool find_marks(const uint8_t *p, const layout *usual, unsigned count, bool has_sign,
-                                                  marks *out)
+                                                  block_reader *read_block, place_writer *write_places, marks *out)
 {
-    const __m256i comma = _mm256_set1_epi8(','), point = _mm256_set1_epi8('.');
     __m256i excess = _mm256_setzero_si256();
     unsigned found = 0;
     uint64_t others = 0;
 
     out->places[0] = (uint16_t)-1;
     for (unsigned base = 0; !others; base += 64) {
-        const uint8_t *const block = p + base;
-        const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)block);
-        const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(block + 32));
-        const uint64_t commas = jvq_avx2_gather(_mm256_cmpeq_epi8(low, comma), _mm256_cmpeq_epi8(high, comma));
-        const uint64_t points = jvq_avx2_gather(_mm256_cmpeq_epi8(low, point), _mm256_cmpeq_epi8(high, point));
-        uint16_t *const places = out->places + 1 + found;
-        uint64_t here = jvq_avx2_mark_no_digits(block);
+        block here = read_block(p + base);
         unsigned here_count;
         if (has_sign && base == 0) {
-            if (!commas)
+            if (!here.commas)
                 return false;
-            here &= ~((uint64_t)(block[_tzcnt_u64(commas) + 1] == '-') << 1 << _tzcnt_u64(commas));
+            here.marks &= ~((uint64_t)(p[_tzcnt_u64(here.commas) + 1] == '-') << 1 << _tzcnt_u64(here.commas));
         }
-        others = here & ~(commas | points);
-        here &= _blsmsk_u64(others); /* none behind the first that is neither */
-        here_count = (unsigned)_mm_popcnt_u64(here);
+        others = here.marks & ~(here.commas | here.points);
+        here.marks &= _blsmsk_u64(others); /* none behind the first that is neither */
+        here_count = (unsigned)_mm_popcnt_u64(here.marks);
         if (here_count > BLOCK_MARKS || found + here_count > count || base == MOST_BYTES ||
-            _pext_u64(points, here) != _bzhi_u64((uint64_t)(usual->points >> found), here_count))
+            _pext_u64(here.points, here.marks) != _bzhi_u64((uint64_t)(usual->points >> found), here_count))
             return false;
-        /* as many as there usually are, whether there are or not: a loop's end would be mispredicted */
-        for (int i = 0; i < USUAL_BLOCK_MARKS; i++) {
-            places[i] = (uint16_t)(base + (unsigned)_tzcnt_u64(here));
-            here = _blsr_u64(here);
-        }
-        if (here_count > USUAL_BLOCK_MARKS) {
-            for (int i = USUAL_BLOCK_MARKS; i < BLOCK_MARKS; i++) {
-                places[i] = (uint16_t)(base + (unsigned)_tzcnt_u64(here));
-                here = _blsr_u64(here);
-            }
-        }
+        write_places(out->places + 1 + found, base, here.marks, here_count);
         found += here_count;
     }
     for (unsigned i = 0; i < count; i += 16) {
@@ -121,7 +163,6 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE bool find_marks(const uint8_t *p, const layout
         const __m256i before = _mm256_loadu_si256((const __m256i *)(const void *)(out->places + i));
         const __m256i most = _mm256_loadu_si256((const __m256i *)(const void *)(usual->most + i));
         const __m256i bytes = _mm256_sub_epi16(place, before);
-        _mm256_storeu_si256((__m256i *)(void *)(out->lengths + i), _mm256_sub_epi16(bytes, _mm256_set1_epi16(1)));
         excess = _mm256_or_si256(excess, _mm256_subs_epu16(_mm256_sub_epi16(bytes, _mm256_set1_epi16(2)), most));
     }
     return found == count && _mm256_testz_si256(excess, excess) &&
@@ -137,9 +178,9 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE bool find_marks(const uint8_t *p, const layout
     {REAL_BYTE(w, d, 0), REAL_BYTE(w, d, 1), REAL_BYTE(w, d, 2), REAL_BYTE(w, d, 3),                                   \
      REAL_BYTE(w, d, 4), REAL_BYTE(w, d, 5), REAL_BYTE(w, d, 6), REAL_BYTE(w, d, 7)}
 
-static const uint8_t wholes[QUANTITY + 1][8] = {WHOLE(1), WHOLE(2), WHOLE(3), WHOLE(4),
+static const uint8_t whole_bytes[QUANTITY + 1][8] = {WHOLE(1), WHOLE(2), WHOLE(3), WHOLE(4),
                                                 WHOLE(5), WHOLE(6), WHOLE(7), WHOLE(8)};
-static const uint8_t reals[PRICE + 1][DECIMALS + 1][8] = {
+static const uint8_t real_bytes[PRICE + 1][DECIMALS + 1][8] = {
     {REAL(1, 1), REAL(1, 2), REAL(1, 3)}, {REAL(2, 1), REAL(2, 2), REAL(2, 3)}, {REAL(3, 1), REAL(3, 2), REAL(3, 3)},
     {REAL(4, 1), REAL(4, 2), REAL(4, 3)}, {REAL(5, 1), REAL(5, 2), REAL(5, 3)},
 };
@@ -153,18 +194,23 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE __m128i pick(const uint8_t *text, const uint8_
 /* The digits of the number that ends at a mark. */
 static JVQ_AVX2 JVQ_ALWAYS_INLINE __m128i quantity(const uint8_t *p, const marks *at, unsigned mark)
 {
-    return pick(p + at->places[mark] + 1, wholes[at->lengths[mark] - 1]);
+    return pick(p + at->places[mark] + 1, whole_bytes[length_before(at, mark) - 1]);
+}
+
+static JVQ_AVX2 JVQ_ALWAYS_INLINE __m128i real(const uint8_t *p, unsigned wholes, unsigned decimals)
+{
+    return pick(p, real_bytes[wholes - 1][decimals - 1]);
 }
 
 /* The same of one whose point is the mark. */
 static JVQ_AVX2 JVQ_ALWAYS_INLINE __m128i price(const uint8_t *p, const marks *at, unsigned mark)
 {
-    return pick(p + (uint16_t)(at->places[mark] + 1), reals[at->lengths[mark] - 1][at->lengths[mark + 1] - 1]);
+    return real(p + (uint16_t)(at->places[mark] + 1), length_before(at, mark), length_before(at, mark + 1));
 }
 
 static JVQ_AVX2 JVQ_ALWAYS_INLINE double scale(const marks *at, unsigned mark)
 {
-    return jvq_pow10[at->lengths[mark + 1]];
+    return jvq_pow10[length_before(at, mark + 1)];
 }
 
 static JVQ_AVX2 JVQ_ALWAYS_INLINE __m256i four_words(__m128i a, __m128i b, __m128i c, __m128i d)
@@ -201,15 +247,15 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE __m128i high(__m256i eight) { return _mm256_ex
 
 static JVQ_AVX2 JVQ_ALWAYS_INLINE double total(const uint8_t *p, const marks *at, unsigned mark)
 {
-    const unsigned wholes_length = at->lengths[mark], decimals = at->lengths[mark + 1];
-    const uint64_t digits = jvq_many_digits(p + at->places[mark] + 1, wholes_length) * jvq_whole_pow10[decimals] +
+    const unsigned wholes = length_before(at, mark), decimals = length_before(at, mark + 1);
+    const uint64_t digits = jvq_many_digits(p + at->places[mark] + 1, wholes) * jvq_whole_pow10[decimals] +
                             jvq_few_digits(p + at->places[mark + 1] + 1, decimals);
     return (double)(int64_t)digits / jvq_pow10[decimals];
 }
 
 static JVQ_AVX2 JVQ_ALWAYS_INLINE int64_t whole_total(const uint8_t *p, const marks *at, unsigned mark)
 {
-    return (int64_t)jvq_many_digits(p + at->places[mark] + 1, at->lengths[mark]);
+    return (int64_t)jvq_many_digits(p + at->places[mark] + 1, length_before(at, mark));
 }
 
 /* Of a quote's ten pairs of a quantity and a price. */
@@ -219,22 +265,25 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE int64_t whole_total(const uint8_t *p, const ma
 
 #define STORE(field, four) _mm256_storeu_pd((double *)(void *)((uint8_t *)out + offsetof(field_of, field)), four)
 
-static JVQ_AVX2 const uint8_t *scan_quote_with_avx2(const uint8_t *p, bool second, jvq_quote *out)
+static JVQ_AVX2 JVQ_ALWAYS_INLINE const uint8_t *scan_quote(const uint8_t *p, bool second, block_reader *read_block,
+                                                            place_writer *write_places, jvq_quote *out)
 {
     typedef jvq_quote field_of;
     const __m128i none = _mm_setzero_si128();
     __m256i numbers;
     __m256d four;
     marks at;
+    __m128i change;
+    unsigned change_wholes;
     bool negative;
 
-    if (!find_marks(p, &quote_layouts[second], QUOTE_MARKS, true, &at))
+    if (!find_marks(p, &quote_layouts[second], QUOTE_MARKS, true, read_block, write_places, &at))
         return NULL;
     negative = p[at.places[2] + 1] == '-';
-    at.places[2] = (uint16_t)(at.places[2] + negative);
-    at.lengths[2] = (uint16_t)(at.lengths[2] - negative);
-    if (at.lengths[2] - 1 > PRICE || at.lengths[2] == 0)
+    change_wholes = length_before(&at, 2) - negative;
+    if (change_wholes - 1 > PRICE)
         return NULL;
+    change = real(p + at.places[2] + 1 + negative, change_wholes, length_before(&at, 3));
     out->volume = whole_total(p, &at, second ? 4 : 6);
     out->amount = total(p, &at, second ? 5 : 4);
 
@@ -250,7 +299,7 @@ static JVQ_AVX2 const uint8_t *scan_quote_with_avx2(const uint8_t *p, bool secon
     four = as_prices(high(numbers), _mm256_setr_pd(S(7), S(8), S(9), 1));
     STORE(ask_price[2], _mm256_blend_pd(as_quantities(high(numbers)), four, 7));
 
-    numbers = eight_numbers(Q(6), Q(7), Q(8), Q(9), price(p, &at, 0), price(p, &at, 2), none, none);
+    numbers = eight_numbers(Q(6), Q(7), Q(8), Q(9), price(p, &at, 0), change, none, none);
     STORE(ask_volume[1], as_quantities(low(numbers)));
     four = as_prices(high(numbers), _mm256_setr_pd(scale(&at, 0), scale(&at, 2), 1, 1));
     out->price = _mm256_cvtsd_f64(four);
@@ -272,7 +321,8 @@ static JVQ_AVX2 const uint8_t *scan_quote_with_avx2(const uint8_t *p, bool secon
 #define BS(i) scale(&at, prices + 2 * (i))
 #define AS(i) scale(&at, prices + 30 + 2 * (i))
 
-static JVQ_AVX2 const uint8_t *scan_depth_with_avx2(const uint8_t *p, bool second, jvq_depth *out)
+static JVQ_AVX2 JVQ_ALWAYS_INLINE const uint8_t *scan_depth(const uint8_t *p, bool second, block_reader *read_block,
+                                                            place_writer *write_places, jvq_depth *out)
 {
     typedef jvq_depth field_of;
     const unsigned prices = second ? 17 : 7, quantities = second ? 7 : 27;
@@ -281,7 +331,7 @@ static JVQ_AVX2 const uint8_t *scan_depth_with_avx2(const uint8_t *p, bool secon
     __m256d four;
     marks at;
 
-    if (!find_marks(p, &depth_layouts[second], DEPTH_MARKS, false, &at))
+    if (!find_marks(p, &depth_layouts[second], DEPTH_MARKS, false, read_block, write_places, &at))
         return NULL;
     out->amount = total(p, &at, 4);
     out->volume = whole_total(p, &at, 6);
@@ -308,6 +358,26 @@ static JVQ_AVX2 const uint8_t *scan_depth_with_avx2(const uint8_t *p, bool secon
     STORE(ask_volume[2], as_quantities(low(numbers)));
     STORE(ask_volume[6], as_quantities(high(numbers)));
     return p + at.places[DEPTH_MARKS];
+}
+
+static JVQ_AVX2 const uint8_t *scan_quote_with_avx2(const uint8_t *p, bool second, jvq_quote *out)
+{
+    return scan_quote(p, second, read_block_with_avx2, write_places_with_avx2, out);
+}
+
+static JVQ_AVX2 const uint8_t *scan_depth_with_avx2(const uint8_t *p, bool second, jvq_depth *out)
+{
+    return scan_depth(p, second, read_block_with_avx2, write_places_with_avx2, out);
+}
+
+static JVQ_AVX512 const uint8_t *scan_quote_with_avx512(const uint8_t *p, bool second, jvq_quote *out)
+{
+    return scan_quote(p, second, read_block_with_avx512, write_places_with_avx512, out);
+}
+
+static JVQ_AVX512 const uint8_t *scan_depth_with_avx512(const uint8_t *p, bool second, jvq_depth *out)
+{
+    return scan_depth(p, second, read_block_with_avx512, write_places_with_avx512, out);
 }
 
 /* What readers copy meanwhile may be torn, and they know; so the stores may be as wide as they like. */
@@ -342,15 +412,19 @@ static JVQ_AVX2 void publish_depth_with_avx2(jvq_ring *tape, jvq_ring *history, 
 
 static const jvq_snapshot_kernels with_avx2 = {scan_quote_with_avx2, scan_depth_with_avx2, publish_quote_with_avx2,
                                                publish_depth_with_avx2};
+static const jvq_snapshot_kernels with_avx512 = {scan_quote_with_avx512, scan_depth_with_avx512,
+                                                 publish_quote_with_avx2, publish_depth_with_avx2};
 #endif
 
-const jvq_snapshot_kernels *jvq_choose_snapshot_kernels(bool for_any)
+const jvq_snapshot_kernels *jvq_choose_snapshot_kernels(int processor)
 {
 #if JVQ_HAS_AVX2
+    if (processor == JVQ_WITH_AVX512)
+        return &with_avx512;
     /* zen and zen 2 extract bits in microcode */
-    if (!for_any && jvq_processor_has_avx2() && !__builtin_cpu_is("amdfam17h"))
+    if (processor == JVQ_WITH_AVX2 && !__builtin_cpu_is("amdfam17h"))
         return &with_avx2;
 #endif
-    (void)for_any;
+    (void)processor;
     return &for_any_processor;
 }

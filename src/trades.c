@@ -1,6 +1,6 @@
 #include "trades.h"
 
-#include "avx2.h"
+#include "processor.h"
 #include "decimal.h"
 
 /* What is written next is in no cache by then: fetched so many bytes before. */
@@ -205,12 +205,12 @@ static JVQ_AVX2 uint64_t publish_trades_with_avx2(jvq_trade_run *run, uint64_t m
 }
 #endif
 
-jvq_trade_publisher jvq_choose_trade_publisher(bool for_any)
+jvq_trade_publisher jvq_choose_trade_publisher(int processor)
 {
 #if JVQ_HAS_AVX2
-    if (!for_any && jvq_processor_has_avx2())
+    if (processor >= JVQ_WITH_AVX2)
         return publish_trades_with_avx2;
 #endif
-    (void)for_any;
+    (void)processor;
     return publish_trades;
 }

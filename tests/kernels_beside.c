@@ -1,10 +1,11 @@
-/* The kernels for this processor and those for any, on the same rows at the end of a mapped page.
+/* The kernels for any processor and those that this one can run, on the same rows at the end of a mapped page.
  *
  *     kernels_beside <rows        each a line; 64 readable bytes follow it, as the decoder's buffer has them
  *
  * Prints for every row and kernel one line: how far it came, and hashes of what it made.
  */
 #define _DEFAULT_SOURCE
+#include "processor.h"
 #include "snapshots.h"
 #include "trades.h"
 
@@ -24,7 +25,7 @@ static void show(const char *name, const void *data, size_t size)
     printf(" %s=%016llx", name, (unsigned long long)hash);
 }
 
-static void publish(const uint8_t *text, bool for_any)
+static void publish(const uint8_t *text, int processor)
 {
     static uint8_t tape_storage[2 * CAPACITY * sizeof(jvq_trade)], history_storage[2 * CAPACITY * sizeof(jvq_trade)];
     jvq_ring tape = {.storage = tape_storage, .capacity = CAPACITY, .itemsize = sizeof(jvq_trade), .is_tape = true};
@@ -39,7 +40,7 @@ static void publish(const uint8_t *text, bool for_any)
 
     memset(tape_storage, 0, sizeof tape_storage);
     memset(history_storage, 0, sizeof history_storage);
-    count = jvq_choose_trade_publisher(for_any)(&run, CAPACITY);
+    count = jvq_choose_trade_publisher(processor)(&run, CAPACITY);
     printf("trades %llu at %td", (unsigned long long)count, run.cursor - text);
     show("stale", &run.stale, 8);
     show("last", &run.last_time, 8);
@@ -53,10 +54,10 @@ static void publish(const uint8_t *text, bool for_any)
 }
 
 /* A quote or a depth, parsed in either order and published, to a history that moves its half and to none. */
-static void snapshot(const uint8_t *text, bool is_quote, bool second, bool for_any)
+static void snapshot(const uint8_t *text, bool is_quote, bool second, int processor)
 {
     static uint8_t tape_storage[2 * sizeof(jvq_depth)], history_storage[2 * sizeof(jvq_depth)];
-    const jvq_snapshot_kernels *const kernels = jvq_choose_snapshot_kernels(for_any);
+    const jvq_snapshot_kernels *const kernels = jvq_choose_snapshot_kernels(processor);
     const uint32_t size = is_quote ? sizeof(jvq_quote) : sizeof(jvq_depth);
     jvq_ring tape = {.storage = tape_storage, .capacity = 1, .itemsize = size, .is_tape = true};
     jvq_ring history = {.storage = history_storage, .capacity = 1, .itemsize = size};
@@ -106,10 +107,10 @@ int main(void)
         memcpy(text, line, (size_t)size);
         /* what the kernels must not take for a part of the row */
         memset(text + size, size % 2 ? '7' : ',', JVQ_TEXT_MARGIN);
-        for (int for_any = 0; for_any < 2; for_any++) {
-            publish(text, for_any);
+        for (int processor = 0; processor <= jvq_this_processor(); processor++) {
+            publish(text, processor);
             for (int kind = 0; kind < 4; kind++)
-                snapshot(text, kind / 2, kind % 2, for_any);
+                snapshot(text, kind / 2, kind % 2, processor);
         }
     }
     free(line);

@@ -23,7 +23,7 @@ struct jvq_snapshot_kernels {
     jvq_publisher publish_depth;
 };
 
-/* For this processor, or for any. */
-const jvq_snapshot_kernels *jvq_choose_snapshot_kernels(bool for_any);
+/* For a processor, as processor.h numbers them. */
+const jvq_snapshot_kernels *jvq_choose_snapshot_kernels(int processor);
 
 #endif

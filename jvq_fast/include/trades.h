@@ -31,7 +31,7 @@ typedef struct jvq_trade_run {
 /* Publishes usual trades of one row, `most` at most. Returns how many. */
 typedef uint64_t (*jvq_trade_publisher)(jvq_trade_run *run, uint64_t most);
 
-/* For this processor, or for any. */
-jvq_trade_publisher jvq_choose_trade_publisher(bool for_any);
+/* For a processor, as processor.h numbers them. */
+jvq_trade_publisher jvq_choose_trade_publisher(int processor);
 
 #endif

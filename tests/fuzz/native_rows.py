@@ -1,4 +1,4 @@
-"""Records of all levels into the parsers by themselves, for this processor and for any, beside a slow reading in C.
+"""Records of all levels into the parsers by themselves, for this processor and for lesser ones, beside a slow reading.
 
 What comes before and after them is decode.py's. The seeds are all shapes of records, several that settle a field order,
 and the real rows where they are at hand.
@@ -16,7 +16,7 @@ from benchmarks.shapes import shapes
 
 LONGEST = 1200
 LEVELS = {b"lv2": 0, b"lv1": 1, b"lv10": 2}
-SETTINGS = (0, 1, 2, 4, 8, 16, 32, 64, 80)  # as in native/rows.c
+SETTINGS = (0, 1, 2, 4, 8, 16, 32, 64, 80, 128)  # as in native/rows.c
 TOKENS = (
     *(b"09:30:00", b"09:30:00.123", b"23:59:59.123456789", b"24:00:00", b"0.00", b"100.000", b"-0", b"-1.5", b",,"),
     *(b"9007199254740993", b"9223372036854775807", b"9223372036854775808", b"-9223372036854775808", b"1e3", b"="),

@@ -6,6 +6,7 @@
  * An input is a byte that chooses the level, one that chooses the settings, and the records of a row. With PLANTED the
  * slow reading takes a volume with a fraction of three zeros for a bad one.
  */
+#include "processor.h"
 #include "snapshots.h"
 #include "trades.h"
 
@@ -16,7 +17,7 @@
 
 enum { TRADES, QUOTES, DEPTHS, LEVELS };
 enum { MOST_FIELDS = 64, UNTOUCHED = 0x5A, CAPACITY = 64, HISTORY = 8 };
-enum { SHORT = 1, SECOND = 2, FORCED = 4, INDEX = 8, FOR_ANY = 16, MARGIN = 32, EARLY = 64 }; /* settings */
+enum { SHORT = 1, SECOND = 2, FORCED = 4, INDEX = 8, LESS = 16, MARGIN = 32, EARLY = 64, LEAST = 128 }; /* settings */
 
 #define HOUR INT64_C(3600000000000)
 
@@ -43,6 +44,13 @@ static void require(bool holds)
 {
     if (!holds)
         abort();
+}
+
+/* This one, one that can do less, or any. */
+static int processor_of(unsigned settings)
+{
+    const int processor = jvq_this_processor() - !!(settings & LESS);
+    return processor < 0 || settings & LEAST ? JVQ_ANY_PROCESSOR : processor;
 }
 
 static size_t limit_of(unsigned settings) { return settings & SHORT ? 60 : 4096; }
@@ -272,7 +280,7 @@ static void check_record(int level, unsigned settings, const uint8_t **cursor, c
     const uint8_t *start = *cursor, *end = start;
     const size_t limit = limit_of(settings);
     const bool is_index = settings & INDEX;
-    const jvq_snapshot_kernels *kernels = jvq_choose_snapshot_kernels(settings & FOR_ANY);
+    const jvq_snapshot_kernels *kernels = jvq_choose_snapshot_kernels(processor_of(settings));
     const jvq_order before = *order;
     int64_t time_of_day = -1, expected;
     jvq_text name = {NULL, 0};
@@ -343,7 +351,7 @@ static void check_published(unsigned settings, const uint8_t *row, const uint8_t
     jvq_trade_run run = {.cursor = row, .tape = &tape, .history = &history, .code = 1, .seq = 2, .recv = 3,
                          .latest = (settings & EARLY ? 10 : 24) * HOUR,
                          .fresh_from = (settings & EARLY ? 9 : -24) * HOUR, .latest_time_of_day = -1};
-    const uint64_t count = jvq_choose_trade_publisher(settings & FOR_ANY)(&run, CAPACITY);
+    const uint64_t count = jvq_choose_trade_publisher(processor_of(settings))(&run, CAPACITY);
     int64_t latest = -1;
     uint64_t stale = 0;
 

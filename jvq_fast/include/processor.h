@@ -1,8 +1,10 @@
-/* What the kernels with AVX2 share. Each has a portable twin that does the same, and is chosen where the processor has it. */
-#ifndef JVQ_AVX2_H
-#define JVQ_AVX2_H
+/* Which kernels this processor can run, and what those with AVX2 share. Each has a portable twin that does the same. */
+#ifndef JVQ_PROCESSOR_H
+#define JVQ_PROCESSOR_H
 
 #include "digits.h"
+
+enum { JVQ_ANY_PROCESSOR, JVQ_WITH_AVX2, JVQ_WITH_AVX512, JVQ_PROCESSORS };
 
 /* Their stores into rings are plain ones, which the thread sanitizer would take for races. */
 #if defined(__GNUC__) && defined(__x86_64__) && !defined(JVQ_PORTABLE) && !defined(__SANITIZE_THREAD__)
@@ -10,11 +12,17 @@
 #define JVQ_HAS_AVX2 1
 #define JVQ_ALWAYS_INLINE inline __attribute__((always_inline))
 #define JVQ_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
+#define JVQ_AVX512 __attribute__((target("avx2,bmi,bmi2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi2")))
 
-static inline bool jvq_processor_has_avx2(void)
+static inline int jvq_this_processor(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-           __builtin_cpu_supports("popcnt");
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2") ||
+        !__builtin_cpu_supports("popcnt"))
+        return JVQ_ANY_PROCESSOR;
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi2")
+               ? JVQ_WITH_AVX512
+               : JVQ_WITH_AVX2;
 }
 
 static JVQ_AVX2 JVQ_ALWAYS_INLINE uint64_t jvq_avx2_gather(__m256i low, __m256i high)
@@ -51,6 +59,8 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE uint64_t jvq_avx2_align(uint64_t text, unsigne
 #else
 #define JVQ_HAS_AVX2 0
 #define JVQ_ALWAYS_INLINE inline
+
+static inline int jvq_this_processor(void) { return JVQ_ANY_PROCESSOR; }
 #endif
 
 #endif
