@@ -53,19 +53,23 @@ cdef struct Text:               # bytes that are kept, with room for longer ones
 
 
 cdef struct Code:               # what is known of one security
+    # What every trade needs, in one line of the cache: there are thousands of codes.
     uint64_t key                # its name, zero-padded
     jvq_ring *history[3]        # by level; NULL where that level's history is off
+    int64_t last_time           # of the last trade
+    int64_t latest_time_of_day  # of any trade
+    bint traded
+    bint marked                 # from resume() to the first trade that is clearly new
+
+    bint is_renamed             # since the names were last written down
+    jvq_ring ring[3]            # by level: its history
     uint64_t met[3]             # by level: the first message with it on this connection, by its number
     Text snapshot[3]            # the last published record of quotes and depths, as it came
     Text name
-    bint is_renamed             # since the names were last written down
-    bint traded
-    int64_t last_time           # of the last trade
-    int64_t latest_time_of_day  # of any trade
-    bint marked                 # from resume() to the first trade that is clearly new
     uint64_t gap_head           # head, at the gap, of the ring that holds this code's trades
     int64_t gap_time            # last_time at the gap
     int64_t gap_latest          # latest_time_of_day at the gap
+    uint8_t rest[32]            # to whole lines
 
 
 cdef struct Segment:            # a row's records on the tape, waiting for their callbacks
@@ -102,6 +106,12 @@ cdef struct Fault:              # a bad record, kept for whoever looks for the r
     uint8_t data[FAULT_BYTES]
 
 
+cdef class CodeMemory:
+    cdef void *data
+    cdef Code *codes            # each at the beginning of a line of the cache
+    cdef int count
+
+
 cdef class Decoder:
     cdef readonly Ring trades
     cdef readonly Ring quotes
@@ -115,7 +125,8 @@ cdef class Decoder:
     cdef uint64_t history_length[3]
     cdef bint is_heard[3]       # there are callbacks
 
-    cdef Code *codes
+    cdef CodeMemory code_memory
+    cdef Code *codes            # in it
     cdef int code_count
     cdef int max_codes
     cdef int *slots             # open addressing by key: index into codes, or -1

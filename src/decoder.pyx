@@ -19,7 +19,7 @@ from jvq_fast.subscriptions import checked
 
 from jvq_fast.meter cimport Meter, jvq_delays_record
 from jvq_fast.native cimport Depth, Handler, Quote, Trade
-from jvq_fast.ring cimport jvq_history_prefetch, jvq_publish, jvq_ring_at
+from jvq_fast.ring cimport jvq_history_prefetch, jvq_publish, jvq_ring_at, take_together
 
 __all__ = ["Decoder"]
 
@@ -127,6 +127,7 @@ cdef enum:
     RELEASE_GIL_FROM = 32768    # bytes, compressed
     FIRST_TEXT_ROOM = 262144
     FAULTS_KEPT = 16
+    CACHE_LINE = 64
     SNAPSHOT_ROOM = 768         # longer than any snapshot seen, so that it is taken once
 
 cdef int64_t SECOND = 1_000_000_000
@@ -172,6 +173,25 @@ class _Names(Mapping):
 
     def __repr__(self):
         return repr(dict(self))
+
+
+@cython.final
+cdef class CodeMemory:
+    """What is known of all codes, for the decoder and for the rings of their histories, which may outlive it."""
+
+    def __cinit__(self, size_t codes):
+        self.data = calloc(codes + 1, sizeof(Code))
+        if self.data == NULL:
+            raise MemoryError()
+        self.codes = <Code *>((<size_t>self.data + CACHE_LINE - 1) & ~<size_t>(CACHE_LINE - 1))
+
+    def __dealloc__(self):
+        cdef int i, level
+        for i in range(self.count):
+            free(self.codes[i].name.data)
+            for level in range(3):
+                free(self.codes[i].snapshot[level].data)
+        free(self.data)
 
 
 @cython.final
@@ -223,7 +243,7 @@ cdef class Decoder:
             Ring(DTYPES[name], capacities[name]) for name in LEVELS]
         cdef int level
         for level in range(3):
-            self.tapes[level] = &self.tape(level).ring
+            self.tapes[level] = self.tape(level).ring
             self.part[level] = max(self.tapes[level].capacity // 4, <uint64_t>1)
             self.history_length[level] = lengths[LEVELS[level]]
         force(&self.lv1_order, "lv1_order", lv1_order, LV1_ORDERS)
@@ -238,12 +258,13 @@ cdef class Decoder:
 
         self.slot_mask = (1 << (2 * <int>max_codes - 1).bit_length()) - 1
         self.text_room = min(<size_t>FIRST_TEXT_ROOM, self.max_inflated + 2)
-        self.codes = <Code *>calloc(max_codes, sizeof(Code))
+        self.code_memory = CodeMemory(max_codes)
+        self.codes = self.code_memory.codes
         self.slots = <int *>malloc((self.slot_mask + 1) * sizeof(int))
         self.text = <uint8_t *>calloc(self.text_room + JVQ_TEXT_MARGIN, 1)
         self.faults = <Fault *>calloc(FAULTS_KEPT, sizeof(Fault))
         self.inflater = <jvq_inflater *>malloc(sizeof(jvq_inflater))
-        if not (self.codes and self.slots and self.text and self.faults and self.inflater):
+        if not (self.slots and self.text and self.faults and self.inflater):
             raise MemoryError()
         jvq_inflater_init(self.inflater)
         self.publish_trades = jvq_choose_trade_publisher(jvq_this_processor())
@@ -252,12 +273,6 @@ cdef class Decoder:
         memset(self.slots, 0xFF, (self.slot_mask + 1) * sizeof(int))
 
     def __dealloc__(self):
-        cdef int i, level
-        for i in range(self.code_count):
-            free(self.codes[i].name.data)
-            for level in range(3):
-                free(self.codes[i].snapshot[level].data)
-        free(self.codes)
         free(self.slots)
         free(self.text)
         free(self.faults)
@@ -329,6 +344,7 @@ cdef class Decoder:
         """
         cdef int level, index
         cdef uint64_t key
+        cdef list rings = []
         for subscription in checked(subscriptions):
             tag, _, name = subscription.partition("_")
             level = TAGS.index(tag)
@@ -338,11 +354,9 @@ cdef class Decoder:
                 index = self.learn(key)
             if index < 0:
                 raise ValueError(f"no room for the code {name!r}: max_codes is {self.max_codes}")
-            self.tape(level).take()
             self.codes[index].met[level] = 0        # what the server sends first is as old as it likes
-            history = self.histories[index][level]
-            if history is not None:
-                (<Ring>history).take()
+            rings += [self.tape(level), self.histories[index][level]]
+        take_together([ring for ring in dict.fromkeys(rings) if ring is not None])
 
     def connected(self):
         """A new connection begins: field orders are detected anew.
@@ -663,10 +677,12 @@ cdef class Decoder:
             return self.refuse_row(row)
         p += length
         index = self.find(key)
-        if index >= 0 and self.codes[index].history[level] != NULL:
-            jvq_history_prefetch(self.codes[index].history[level])
         if level == TRADES:
+            if index >= 0:
+                jvq_history_prefetch(&self.codes[index].ring[TRADES], sizeof(jvq_trade), sizeof(jvq_trade))
             return self.parse_trades(p, key, index)
+        if index >= 0:
+            jvq_history_prefetch(&self.codes[index].ring[level], sizeof(jvq_quote), self.tapes[level].itemsize)
         while True:
             p = self.parse_snapshot(p + 1, level, key, &index)
             if p[0] == b"\n":
@@ -990,7 +1006,7 @@ cdef class Decoder:
     cdef int dispatch_row(self, Segment *segment) except -1:
         cdef int level = segment.level
         cdef Ring tape = self.tape(level)
-        cdef const uint8_t *records = jvq_ring_at(&tape.ring, segment.first, tape.ring.head)
+        cdef const uint8_t *records = jvq_ring_at(tape.ring, segment.first, tape.ring.head)
         cdef Py_ssize_t count = segment.count
         cdef Meter timer = self.timer
         cdef object batch = None
@@ -1118,11 +1134,13 @@ cdef class Decoder:
         code.latest_time_of_day = -1
         for level in range(3):
             if rings[level] is not None:
-                code.history[level] = &(<Ring>rings[level]).ring
+                (<Ring>rings[level]).move_to(&code.ring[level], self.code_memory)
+                code.history[level] = &code.ring[level]
         self.code_names.append(name)
         self.code_labels.append(None)
         self.histories.append(rings)
         self.code_count += 1
+        self.code_memory.count = self.code_count
         slot = hash_of(key) & self.slot_mask
         while self.slots[slot] >= 0:
             slot = (slot + 1) & self.slot_mask

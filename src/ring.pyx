@@ -37,6 +37,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     CACHE_LINE = 64
+    BLOCK = 64 << 20            # bytes; a view that is kept may hold as many
     COPY_WITHOUT_GIL = 65536    # bytes; below, giving up the GIL costs more than the copy
 
 # What numpy makes of a one-dimensional view's flags.
@@ -86,6 +87,7 @@ cdef class Ring:
             capacity = 1 << (capacity - 1).bit_length()
         if 2 * capacity * self.dtype.itemsize > MAX_BYTES:
             raise ValueError(f"{capacity} records of {self.dtype.itemsize} bytes are more than memory can hold")
+        self.ring = &self.own
         self.ring.is_tape = layout == "tape"
         self.ring.capacity = capacity
         self.ring.itemsize = self.dtype.itemsize
@@ -113,7 +115,7 @@ cdef class Ring:
     @property
     def nbytes(self):
         """Bytes of storage held: 2 * capacity * itemsize, or 0 before the storage was taken."""
-        return jvq_ring_bytes(&self.ring) if self.ring.storage != NULL else 0
+        return jvq_ring_bytes(self.ring) if self.ring.storage != NULL else 0
 
     def __len__(self):
         return min(self.ring.head, self.ring.capacity)
@@ -159,9 +161,9 @@ cdef class Ring:
         # what the writer may have touched in the meantime is lost, however it looks
         if size >= COPY_WITHOUT_GIL:
             with nogil:
-                sound = jvq_ring_copy(&self.ring, first, head, target)
+                sound = jvq_ring_copy(self.ring, first, head, target)
         elif size:
-            sound = jvq_ring_copy(&self.ring, first, head, target)
+            sound = jvq_ring_copy(self.ring, first, head, target)
         return copy[sound - first:], head, sound - asked
 
     def append(self, records):
@@ -182,7 +184,7 @@ cdef class Ring:
         cdef Py_ssize_t i, count = array.shape[0]
         self.take()
         for i in range(count):
-            jvq_ring_append(&self.ring, record + i * self.ring.itemsize)
+            jvq_ring_append(self.ring, record + i * self.ring.itemsize)
 
     cdef uint64_t check(self, cursor, uint64_t head) except? 0:
         cursor = index(cursor)
@@ -195,19 +197,20 @@ cdef class Ring:
         if self.readers is not None:
             jvq_histogram_record(&self.readers.data, records)
 
+    cdef void move_to(self, jvq_ring *place, home):
+        """What is known of the ring stands there from now on, in memory that ``home`` owns. Before the first record."""
+        place[0] = self.own
+        self.ring = place
+        self.home = home
+
     cdef int take(self) except -1:
-        """Storage aligned to cache lines, zeroed and touched: a first touch on the data path costs microseconds."""
-        if self.ring.storage != NULL:
-            return 0
-        cdef np.ndarray memory = numpy.empty(jvq_ring_bytes(&self.ring) + CACHE_LINE, numpy.uint8)
-        memory.fill(0)
-        cdef _Storage storage = _Storage(memory)
+        return take_together([self])
+
+    cdef void settle(self, np.ndarray memory):
         cdef size_t address = <size_t>np.PyArray_DATA(memory)
-        if self.ring.storage != NULL:       # numpy lets other threads run while it fills
-            return 0
-        self.storage = storage
-        self.ring.storage = <uint8_t *>((address + CACHE_LINE - 1) & ~<size_t>(CACHE_LINE - 1))
-        return 0
+        if self.ring.storage == NULL:       # numpy lets other threads run while it fills
+            self.storage = _Storage(memory)
+            self.ring.storage = <uint8_t *>((address + CACHE_LINE - 1) & ~<size_t>(CACHE_LINE - 1))
 
     cdef ndarray view(self, uint64_t first, uint64_t count):
         cdef np.npy_intp length = count
@@ -218,7 +221,7 @@ cdef class Ring:
             return view
         Py_INCREF(self.dtype)       # PyArray_NewFromDescr takes one over
         view = PyArray_NewFromDescr(<void *>numpy.ndarray, self.dtype, 1, &length, NULL,
-                                    <void *>jvq_ring_at(&self.ring, first, self.ring.head),
+                                    <void *>jvq_ring_at(self.ring, first, self.ring.head),
                                     np.NPY_ARRAY_C_CONTIGUOUS | np.NPY_ARRAY_ALIGNED, None)
         np.set_array_base(view, self.storage)
         return view
@@ -232,7 +235,7 @@ cdef class Ring:
         if (count and self.lent is not None and Py_REFCNT(<PyObject *>self.lent) == 1 and lent.nd == 1
                 and lent.strides[0] == <np.npy_intp>self.ring.itemsize and lent.descr == <PyObject *>self.dtype
                 and lent.base == <PyObject *>self.storage and lent.flags == VIEW_FLAGS and lent.weakreflist == NULL):
-            lent.data = <char *>jvq_ring_at(&self.ring, first, self.ring.head)
+            lent.data = <char *>jvq_ring_at(self.ring, first, self.ring.head)
             lent.dimensions[0] = count
         else:
             self.lent = self.view(first, count)
@@ -242,3 +245,28 @@ cdef class Ring:
 cdef inline uint64_t oldest(uint64_t cursor, uint64_t head, uint64_t capacity) noexcept nogil:
     """The first record from ``cursor`` on that is among the last ``capacity`` before ``head``."""
     return head - capacity if head > capacity and cursor < head - capacity else cursor
+
+
+cdef int take_together(list rings) except -1:
+    """The storage of those that have none, aligned to cache lines, zeroed and touched: a first touch on the data path
+    costs microseconds. Thousands of small ones come in blocks, which the system maps in large pages.
+    """
+    cdef Ring ring
+    cdef np.ndarray block
+    cdef size_t size, total = 0
+    cdef list some = []
+    for ring in [*rings, None]:
+        size = 0 if ring is None else jvq_ring_bytes(ring.ring) + CACHE_LINE
+        if some and (ring is None or total + size > BLOCK):
+            block = numpy.empty(total, numpy.uint8)
+            block.fill(0)
+            total = 0
+            for one, length in some:
+                (<Ring>one).settle(block[total:total + length])
+                total += length
+            some.clear()
+            total = 0
+        if ring is not None and ring.ring.storage == NULL:
+            some.append((ring, size))
+            total += size
+    return 0

@@ -396,8 +396,10 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE void publish_with_avx2(jvq_ring *tape, jvq_rin
         _mm256_storeu_si256((__m256i *)(void *)(own + at), words);
     }
     jvq_ring_publish(tape);
-    if (history)
+    if (history) {
         jvq_ring_publish(history);
+        jvq_history_prefetch(history, size, size); /* the next one comes seconds later */
+    }
 }
 
 static JVQ_AVX2 void publish_quote_with_avx2(jvq_ring *tape, jvq_ring *history, const void *record)

@@ -5,6 +5,8 @@
 
 /* What is written next is in no cache by then: fetched so many bytes before. */
 #define AHEAD 512
+/* Of a history that another row comes to much later, so that it is in a cache by then: of thousands none would be. */
+#define NEXT_RECORDS 3
 #define DAY INT64_C(86400000000000)
 #define EXACT (UINT64_C(1) << 53)
 
@@ -103,6 +105,8 @@ static JVQ_ALWAYS_INLINE uint64_t publish_run(jvq_trade_run *run, uint64_t most,
     run->latest_time_of_day = latest_time_of_day;
     run->stale = stale;
     run->cursor = p;
+    if (run->history)
+        jvq_history_prefetch(run->history, NEXT_RECORDS * sizeof(jvq_trade), sizeof(jvq_trade));
     return count;
 }
 

@@ -59,15 +59,17 @@ static inline uint64_t jvq_ring_copy(const jvq_ring *ring, uint64_t first, uint6
     return oldest <= first ? first : oldest < head ? oldest : head;
 }
 
-/* Fetches where the next record of a history goes: the histories of many codes are in no cache. */
-static inline void jvq_history_prefetch(const jvq_ring *ring)
+/* Fetches so many bytes where the next records of a history go. One without storage is left alone. */
+static inline void jvq_history_prefetch(const jvq_ring *ring, uint32_t bytes, uint32_t itemsize)
 {
 #if defined(__GNUC__)
-    const uint8_t *const place = ring->storage + ring->slot * ring->itemsize;
-    for (uint32_t at = 0; at < ring->itemsize; at += 64)
+    const uint8_t *const place = ring->storage + ring->slot * itemsize;
+    for (uint32_t at = 0; at < bytes; at += 64)
         __builtin_prefetch(place + at, 1);
 #else
     (void)ring;
+    (void)bytes;
+    (void)itemsize;
 #endif
 }
 
