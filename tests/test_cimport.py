@@ -17,7 +17,7 @@ from jvq_fast.ring cimport Ring, jvq_ring_at
 
 def newest_seq(Decoder decoder):
     cdef Ring tape = decoder.trades
-    return (<unsigned long long *>jvq_ring_at(&tape.ring, tape.ring.head - 1, tape.ring.head))[0]
+    return (<unsigned long long *>jvq_ring_at(tape.ring, tape.ring.head - 1, tape.ring.head))[0]
 
 def begin_read(Meter meter, long long recv_ns):
     meter.begin_read(recv_ns, True)
