@@ -61,6 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     histogram = ctypes.create_string_buffer(1 << 13)  # more than it needs
     values = (ctypes.c_uint64 * RECORDED)(*(int(rng.lognormvariate(9, 2)) for _ in range(RECORDED)))
     count("histogram", RECORDED, partial(library.record, histogram, values, ctypes.c_size_t(RECORDED)))
+    count("its loop", RECORDED, partial(library.walk, values, ctypes.c_size_t(RECORDED)))
 
 
 if __name__ == "__main__":

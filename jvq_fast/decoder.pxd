@@ -198,7 +198,7 @@ cdef class Decoder:
     cdef uint32_t flags_of(self, int64_t time) noexcept nogil
     cdef void count_flags(self, uint32_t flags, uint64_t records) noexcept nogil
     cdef void note_delays(self, Code *code, uint64_t count) noexcept nogil
-    cdef void note_delay(self, Code *code, int level, int64_t time, uint32_t flags) noexcept nogil
+    cdef void note_delay(self, Code *code, int level, int64_t time, uint32_t flags, uint64_t records) noexcept nogil
     cdef int meet(self, uint64_t key) except -2 with gil
     cdef const uint8_t *refuse_row(self, const uint8_t *row) noexcept nogil
     cdef const uint8_t *refuse_record(self, const uint8_t *text, int level, int reason) noexcept nogil

@@ -8,7 +8,7 @@ cdef extern from "histogram.h" nogil:
         uint64_t sum
         uint64_t max
         uint64_t buckets[JVQ_HISTOGRAM_BUCKETS]
-    void jvq_histogram_record(jvq_histogram *histogram, uint64_t value)
+    void jvq_histogram_record(jvq_histogram *histogram, uint64_t value, uint64_t times)
 
 
 cdef extern from "delay.h" nogil:
@@ -19,7 +19,7 @@ cdef extern from "delay.h" nogil:
     ctypedef struct jvq_delays:
         jvq_delay levels[3]
         uint64_t late
-    void jvq_delays_record(jvq_delays *delays, int level, int64_t time, int64_t recv)
+    void jvq_delays_record(jvq_delays *delays, int level, int64_t time, int64_t recv, uint64_t records)
 
 
 cdef class Histogram:

@@ -757,7 +757,7 @@ cdef class Decoder:
             code.latest_time_of_day = max(code.latest_time_of_day, time_of_day)
             history = code.history[TRADES]
             if self.delays != NULL:
-                self.note_delay(code, TRADES, record.time, record.flags)
+                self.note_delay(code, TRADES, record.time, record.flags, 1)
         if record.flags:
             self.count_flags(record.flags, 1)
         if tape.storage == NULL or (history != NULL and history.storage == NULL):
@@ -817,7 +817,7 @@ cdef class Decoder:
                 keep(&code.name, name.start, name.length, 0)
                 code.is_renamed = self.has_renamed = True
             if self.delays != NULL:
-                self.note_delay(code, level, head.time, flags[0])
+                self.note_delay(code, level, head.time, flags[0], 1)
         if flags[0]:
             self.count_flags(flags[0], 1)
         if tape.storage == NULL or (history != NULL and history.storage == NULL):
@@ -846,19 +846,23 @@ cdef class Decoder:
             if flags >> bit & 1:
                 self.count.flags[bit] += records
 
-    cdef void note_delay(self, Code *code, int level, int64_t time, uint32_t flags) noexcept nogil:
+    cdef void note_delay(self, Code *code, int level, int64_t time, uint32_t flags, uint64_t records) noexcept nogil:
         if code.met[level] <= self.connected_at:
             code.met[level] = self.count.messages
         elif code.met[level] != self.count.messages and not flags & (JVQ_REPEAT | JVQ_STALE | JVQ_NO_DATE):
-            jvq_delays_record(self.delays, level, time, self.arrival)
+            jvq_delays_record(self.delays, level, time, self.arrival, records)
 
     cdef void note_delays(self, Code *code, uint64_t count) noexcept nogil:
         """Of the newest trades, all of one code."""
         cdef jvq_ring *tape = self.tapes[TRADES]
         cdef const jvq_trade *trades = <const jvq_trade *>jvq_ring_at(tape, tape.head - count, tape.head)
-        cdef uint64_t i
-        for i in range(count):
-            self.note_delay(code, TRADES, trades[i].time, trades[i].flags)
+        cdef uint64_t first = 0, last = 0
+        while last < count:     # many have one time
+            first = last
+            while (last < count and trades[last].time == trades[first].time
+                    and trades[last].flags == trades[first].flags):
+                last += 1
+            self.note_delay(code, TRADES, trades[first].time, trades[first].flags, last - first)
 
     # These take the GIL; in a function of their own they cost nothing where they are not needed.
 

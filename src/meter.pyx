@@ -70,7 +70,7 @@ cdef class Histogram:
         """Counts a value: seconds or records, from 0. ValueError where it is below, or is no number."""
         if not 0 <= value < 1 << 60:
             raise ValueError(f"a histogram counts numbers from 0, not {value!r}")
-        jvq_histogram_record(&self.data, round(value / self.scale))
+        jvq_histogram_record(&self.data, round(value / self.scale), 1)
 
     @property
     def count(self):
@@ -318,7 +318,7 @@ cdef class Meter:
         if not self.message_dispatched:
             self.message_dispatched = self.read_dispatched = True
             lag = self.mark - self.read_ns
-            jvq_histogram_record(&self.dispatch.data, lag)
+            jvq_histogram_record(&self.dispatch.data, lag, 1)
             if lag > self.worst_dispatch:
                 self.worst_dispatch = lag
                 self.worst_dispatch_callbacks = self.read_callbacks
@@ -359,7 +359,7 @@ cdef class Meter:
         self.calls += 1
         self.called_ns += spent
         self.read_callbacks += spent
-        jvq_histogram_record(&self.callbacks.data, spent)
+        jvq_histogram_record(&self.callbacks.data, spent, 1)
         if spent > self.slowest:
             self.slowest = spent
             self.slowest_handler = handler

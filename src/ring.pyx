@@ -195,7 +195,7 @@ cdef class Ring:
     cdef void note_distance(self, uint64_t records) noexcept:
         # Readers are many, a histogram takes one at a time: they hold the GIL here.
         if self.readers is not None:
-            jvq_histogram_record(&self.readers.data, records)
+            jvq_histogram_record(&self.readers.data, records, 1)
 
     cdef void move_to(self, jvq_ring *place, home):
         """What is known of the ring stands there from now on, in memory that ``home`` owns. Before the first record."""

@@ -7,6 +7,7 @@
 void begin(void);
 void end(const char *name);
 void record(jvq_histogram *histogram, const uint64_t *values, size_t count);
+void walk(const uint64_t *values, size_t count);
 
 void begin(void)
 {
@@ -23,5 +24,12 @@ void end(const char *name)
 void record(jvq_histogram *histogram, const uint64_t *values, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        jvq_histogram_record(histogram, values[i]);
+        jvq_histogram_record(histogram, values[i], 1);
+}
+
+/* The loop of `record` by itself. */
+void walk(const uint64_t *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        __asm__ volatile("" : : "r"(values[i]) : "memory");
 }

@@ -49,8 +49,8 @@ static inline void jvq_delay_turn(jvq_delay *delay, int64_t value, int64_t recv)
     }
 }
 
-/* Counts a record that arrived at `recv`; returns by how much it is late, or -1 where that can't be said. */
-static inline int64_t jvq_delay_record(jvq_delay *delay, int64_t time, int64_t recv)
+/* Counts `records` of one time that arrived at `recv`; returns by how much it is late, or -1 where that can't be said. */
+static inline int64_t jvq_delay_record(jvq_delay *delay, int64_t time, int64_t recv, uint64_t records)
 {
     const int64_t value = (int64_t)((uint64_t)recv - (uint64_t)time);
     int64_t excess;
@@ -69,14 +69,14 @@ static inline int64_t jvq_delay_record(jvq_delay *delay, int64_t time, int64_t r
         jvq_delay_restart(delay, value, recv);
         return -1;
     }
-    jvq_histogram_record(delay->excess, (uint64_t)excess);
+    jvq_histogram_record(delay->excess, (uint64_t)excess, records);
     return excess;
 }
 
 /* A message is as late as the record in it that is least so: others may have been late before they were sent. */
-static inline void jvq_delays_record(jvq_delays *delays, int level, int64_t time, int64_t recv)
+static inline void jvq_delays_record(jvq_delays *delays, int level, int64_t time, int64_t recv, uint64_t records)
 {
-    const uint64_t excess = (uint64_t)jvq_delay_record(&delays->levels[level], time, recv);
+    const uint64_t excess = (uint64_t)jvq_delay_record(&delays->levels[level], time, recv, records);
     if (excess < delays->late)
         delays->late = excess;
 }

@@ -23,6 +23,7 @@ typedef struct jvq_histogram {
 } jvq_histogram;
 
 #if defined(_MSC_VER)
+#define JVQ_UNLIKELY(x) (x)
 static __forceinline unsigned jvq_highest_bit(uint64_t value)
 {
     unsigned long bit;
@@ -30,17 +31,15 @@ static __forceinline unsigned jvq_highest_bit(uint64_t value)
     return (unsigned)bit;
 }
 #else
-static inline unsigned jvq_highest_bit(uint64_t value) { return 63 - (unsigned)__builtin_clzll(value); }
+#define JVQ_UNLIKELY(x) __builtin_expect(!!(x), 0)
+static inline unsigned jvq_highest_bit(uint64_t value) { return 63 ^ (unsigned)__builtin_clzll(value); }
 #endif
 
-static inline unsigned jvq_histogram_bucket(uint64_t value)
+/* May be behind the last one, in which what belongs there is counted. */
+static inline uint64_t jvq_histogram_bucket(uint64_t value)
 {
-    const uint64_t last = ((uint64_t)1 << JVQ_HISTOGRAM_BITS) - 1;
-    unsigned shift;
-    if (value > last)
-        value = last;
-    shift = jvq_highest_bit(value | 8) - 3;
-    return 8 * shift + (unsigned)(value >> shift);
+    const unsigned shift = jvq_highest_bit(value | 8) - 3;
+    return 8 * shift + (value >> shift);
 }
 
 /* The least value that belongs to the bucket; of the one behind the last, where the last ends. */
@@ -49,11 +48,15 @@ static inline uint64_t jvq_histogram_floor(unsigned bucket)
     return bucket < 16 ? bucket : (uint64_t)(bucket % 8 + 8) << (bucket / 8 - 1);
 }
 
-static inline void jvq_histogram_record(jvq_histogram *histogram, uint64_t value)
+/* The same value so many times. */
+static inline void jvq_histogram_record(jvq_histogram *histogram, uint64_t value, uint64_t times)
 {
-    uint64_t *bucket = &histogram->buckets[jvq_histogram_bucket(value)];
-    jvq_store_relaxed(bucket, *bucket + 1);
-    jvq_store_relaxed(&histogram->sum, histogram->sum + value);
+    const uint64_t bucket = jvq_histogram_bucket(value);
+    if (JVQ_UNLIKELY(bucket >= JVQ_HISTOGRAM_BUCKETS))
+        jvq_add_relaxed(&histogram->buckets[JVQ_HISTOGRAM_BUCKETS - 1], times);
+    else
+        jvq_add_relaxed(&histogram->buckets[bucket], times);
+    jvq_add_relaxed(&histogram->sum, value * times);
     if (value > histogram->max)
         jvq_store_relaxed(&histogram->max, value);
 }
