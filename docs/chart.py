@@ -1,7 +1,7 @@
 """Draws the charts of this folder, each NAME.png from the NAME.json that a benchmark wrote; needs the extra `bench`.
 
-    python -m benchmarks.decode --json docs/decode.json
-    python docs/chart.py                                    draws all, and prints the sentence that each bears out
+    python -m benchmarks.decode --json docs/decode.json         so also latency and throughput
+    python docs/chart.py                                        draws all, and prints the sentence that each bears out
 
 Nothing here is measured or typed in: every bar and number comes from the JSON file. The PNG holds the SHA-256 of the
 one it was drawn from, as `Source`.
@@ -18,7 +18,22 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 OURS, OFFICIAL, IN_C = "jvq_fast", "official parser", "C: "
-COLOURS = {"ours": "#0969da", "C": "#57606a", "official": "#c4cbd2"}
+SPINNING, IN_CYTHON, CLIENT = "jvq_fast-spinning", "jvq_fast-cython", "official"
+BEAST, BEAST_SPINNING = "beast-sleeping", "beast-spinning"
+COLOURS = {"ours": "#0969da", "ours, other": "#54aeff", "C": "#57606a", "C, other": "#8c959f", "official": "#c4cbd2",
+           "picows": "#f2a65a", "aiohttp": "#f6c48f", "websockets": "#fae1c4"}  # fmt: skip
+# What is drawn of the clients, each with a label and a colour.
+CLIENTS = {
+    OURS: ("jvq_fast on uvloop", "ours"),
+    IN_CYTHON: ("jvq_fast, handler in Cython", "ours, other"),
+    SPINNING: ("jvq_fast, busy_poll", "ours, other"),
+    BEAST: ("C++: Boost.Beast", "C"),
+    BEAST_SPINNING: ("C++: Boost.Beast, spinning", "C, other"),
+    "picows": ("picows in Python", "picows"),
+    "aiohttp": ("aiohttp", "aiohttp"),
+    "websockets": ("websockets", "websockets"),
+    CLIENT: ("the official client", "official"),
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,68 @@ def decode(measured: dict[str, Any]) -> Chart:
     )
 
 
-CHARTS: dict[str, Callable[[dict[str, Any]], Chart]] = {"decode": decode}
+def clients(groups: Sequence[dict[str, float]], among: Sequence[str]) -> list[Series]:
+    """Of each client that is there, its values, each with how many times ours of the group that is."""
+    series = []
+    for name in (name for name in CLIENTS if name in among and any(name in each for each in groups)):
+        label, colour = CLIENTS[name]
+        notes = [times(each[name] / each[OURS]) if name in each and name != OURS else "" for each in groups]
+        series.append(Series(label, COLOURS[colour], [each.get(name) for each in groups], notes))
+    return series
+
+
+def latency(measured: dict[str, Any]) -> Chart:
+    """Microseconds from the socket to the end of a callback, by rate; clients that fall behind are left out."""
+    shapes = [each for each in measured["shapes"] if each["rate"]]
+    groups = [
+        {name: value["p50_us"] for name, value in each["contenders"].items()
+         if "p50_us" in value and not value["falls_behind"]}
+        for each in shapes
+    ]  # fmt: skip
+    first = groups[0]
+    sentence = f"{number(first[OURS])} µs from the socket to the end of a Python callback at {shapes[0]['shape']}"
+    if BEAST in first:
+        sentence += f", {first[OURS] / first[BEAST]:.2f} times what a Boost.Beast client in C++ takes"
+    if SPINNING in first:
+        sentence += f"; {number(first[SPINNING])} µs with `busy_poll`"
+        if BEAST_SPINNING in first:
+            sentence += f", {first[SPINNING] / first[BEAST_SPINNING]:.2f} times one that spins"
+    return Chart(
+        title="From the socket to the end of the callback: median in microseconds, shorter is better",
+        axis="µs, logarithmic",
+        groups=[each["shape"] for each in shapes],
+        series=clients(groups, [name for name in CLIENTS if name != IN_CYTHON]),
+        footnote=machine(measured, "uvloop", "Boost", "jvQuant", "websockets", "aiohttp", "picows"),
+        sentence=sentence,
+    )
+
+
+def throughput(measured: dict[str, Any]) -> Chart:
+    """Nanoseconds a message in a flood."""
+    flood = next(each for each in measured["shapes"] if each["shape"] == "flood")
+    taken = {name: 1e9 / value["messages_s"] for name, value in flood["contenders"].items() if name in CLIENTS}
+    sentence = f"a flood of {flood['contenders'][OURS]['messages_s']:,.0f} messages/s"
+    if CLIENT in taken:
+        sentence += f", {taken[CLIENT] / taken[OURS]:.0f} times what the official client takes"
+    if BEAST in taken:
+        sentence += f" and {taken[BEAST] / taken[OURS]:.2f} times the Boost.Beast client"
+        if IN_CYTHON in taken:
+            sentence += f" ({taken[BEAST] / taken[IN_CYTHON]:.2f} times with a handler in Cython)"
+    return Chart(
+        title="A flood of real packets over loopback: nanoseconds per message, shorter is better",
+        axis="ns per message, logarithmic",
+        groups=["flood"],
+        series=clients([taken], [name for name in CLIENTS if name not in (SPINNING, BEAST_SPINNING)]),
+        footnote=machine(measured, "uvloop", "Boost", "jvQuant", "websockets", "aiohttp", "picows"),
+        sentence=sentence,
+    )
+
+
+CHARTS: dict[str, Callable[[dict[str, Any]], Chart]] = {
+    "decode": decode,
+    "latency": latency,
+    "throughput": throughput,
+}
 
 
 def draw(chart: Chart, source: str, png: Path) -> None:
@@ -103,9 +179,11 @@ def draw(chart: Chart, source: str, png: Path) -> None:
 
     kinds = len(chart.series)
     bar = 0.8 / kinds
-    height = 1.15 + 0.18 * (kinds + 0.6) * len(chart.groups)
+    columns = min(kinds, 4)
+    top = 0.37 + 0.18 * -(-kinds // columns)  # inches: the title and the legend
+    height = 0.6 + top + 0.18 * (kinds + 0.6) * len(chart.groups)
     figure = Figure(figsize=(9, height))
-    axes = figure.add_axes((0.22, 0.6 / height, 0.75, 1 - 1.15 / height))
+    axes = figure.add_axes((0.22, 0.6 / height, 0.75, 1 - (0.6 + top) / height))
     for i, each in enumerate(chart.series):
         there = [(group, value) for group, value in enumerate(each.values) if value is not None]
         axes.barh([group + (i + 0.5) * bar for group, _ in there], [value for _, value in there],
@@ -127,7 +205,7 @@ def draw(chart: Chart, source: str, png: Path) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     figure.text(0.01, 1 - 0.2 / height, chart.title, fontsize=11, weight="bold")
-    figure.legend(loc="upper left", bbox_to_anchor=(0, 1 - 0.22 / height), ncols=kinds, frameon=False, fontsize=8)
+    figure.legend(loc="upper left", bbox_to_anchor=(0, 1 - 0.22 / height), ncols=columns, frameon=False, fontsize=8)
     figure.text(0.01, 0.05 / height, chart.footnote, fontsize=7, color="#59636e")
     figure.savefig(png, dpi=160, metadata={"Source": source})
 
