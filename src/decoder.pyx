@@ -345,18 +345,20 @@ cdef class Decoder:
         cdef int level, index
         cdef uint64_t key
         cdef list rings = []
-        for subscription in checked(subscriptions):
-            tag, _, name = subscription.partition("_")
-            level = TAGS.index(tag)
-            key = key_of(name)
-            index = self.find(key)
-            if index < 0:
-                index = self.learn(key)
-            if index < 0:
-                raise ValueError(f"no room for the code {name!r}: max_codes is {self.max_codes}")
-            self.codes[index].met[level] = 0        # what the server sends first is as old as it likes
-            rings += [self.tape(level), self.histories[index][level]]
-        take_together([ring for ring in dict.fromkeys(rings) if ring is not None])
+        try:
+            for subscription in checked(subscriptions):
+                tag, _, name = subscription.partition("_")
+                level = TAGS.index(tag)
+                key = key_of(name)
+                index = self.find(key)
+                if index < 0:
+                    index = self.learn(key)
+                if index < 0:
+                    raise ValueError(f"no room for the code {name!r}: max_codes is {self.max_codes}")
+                self.codes[index].met[level] = 0        # what the server sends first is as old as it likes
+                rings += [self.tape(level), self.histories[index][level]]
+        finally:        # of what is known, whatever was wrong with others
+            take_together([ring for ring in dict.fromkeys(rings) if ring is not None])
 
     def connected(self):
         """A new connection begins: field orders are detected anew.

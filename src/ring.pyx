@@ -55,7 +55,9 @@ cdef class _Storage:
         self.memory = memory
 
 
+# Whoever finds it in what is being collected may still ask it, so it keeps the memory that it stands in.
 @cython.final
+@cython.no_gc_clear
 cdef class Ring:
     """The last ``capacity`` records of one dtype, in memory that is taken once.
 

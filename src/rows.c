@@ -250,6 +250,13 @@ static int vote_on_blocks(const double *blocks, double price)
 
 enum { QUOTE_NUMBERS = JVQ_QUOTE_FIELDS - 2, DEPTH_NUMBERS = JVQ_DEPTH_FIELDS - 2 };
 
+typedef struct text_limit {
+    const uint8_t *start;
+    size_t length;
+} text_limit;
+
+static inline bool is_beyond(const uint8_t *end, text_limit limit) { return (size_t)(end - limit.start) > limit.length; }
+
 typedef struct numbers {
     double value[DEPTH_NUMBERS];
     int64_t whole[DEPTH_NUMBERS];
@@ -283,8 +290,8 @@ static bool take_whole(const numbers *from, int i, int64_t *out)
     return !(from->not_whole >> i & 1);
 }
 
-/* All that the numbers say, the field order that they vote for included; of a record that does not go beyond `last`. */
-static jvq_status take_quote(const uint8_t **cursor, const uint8_t *last, bool is_index, jvq_order *order, jvq_quote *out, uint32_t *flags)
+/* All that the numbers say, the field order that they vote for included; of a record within its limit. */
+static jvq_status take_quote(const uint8_t **cursor, text_limit within, bool is_index, jvq_order *order, jvq_quote *out, uint32_t *flags)
 {
     numbers read; /* price, change, two totals, 10 x (quantity, price) */
     const double *value = read.value;
@@ -293,7 +300,7 @@ static jvq_status take_quote(const uint8_t **cursor, const uint8_t *last, bool i
     if (!end)
         return JVQ_BAD_NUMBER;
     *cursor = end;
-    if (end > last)
+    if (is_beyond(end, within))
         return JVQ_BAD_LENGTH;
     for (int i = 0; i < 5; i++) {
         if (!take_whole(&read, 4 + 2 * i, &out->bid_volume[i]) ||
@@ -314,7 +321,7 @@ static jvq_status take_quote(const uint8_t **cursor, const uint8_t *last, bool i
     return JVQ_OK;
 }
 
-static jvq_status take_depth(const uint8_t **cursor, const uint8_t *last, jvq_order *order, jvq_depth *out, uint32_t *flags)
+static jvq_status take_depth(const uint8_t **cursor, text_limit within, jvq_order *order, jvq_depth *out, uint32_t *flags)
 {
     numbers read; /* price, last close, amount, volume, and 10 of each block */
     const double *value = read.value;
@@ -324,7 +331,7 @@ static jvq_status take_depth(const uint8_t **cursor, const uint8_t *last, jvq_or
     if (!end)
         return JVQ_BAD_NUMBER;
     *cursor = end;
-    if (end > last)
+    if (is_beyond(end, within))
         return JVQ_BAD_LENGTH;
     if (!take_whole(&read, 3, &out->volume))
         return JVQ_BAD_VOLUME;
@@ -347,13 +354,13 @@ static jvq_status take_depth(const uint8_t **cursor, const uint8_t *last, jvq_or
 }
 
 /* The same of usual ones. False where it is another, or where its vote changes the order. */
-static bool take_usual_quote(const uint8_t **cursor, const uint8_t *last, jvq_quote_scanner scan, bool is_index, jvq_order *order,
+static bool take_usual_quote(const uint8_t **cursor, text_limit within, jvq_quote_scanner scan, bool is_index, jvq_order *order,
                              jvq_quote *out, uint32_t *flags)
 {
     const uint8_t *const end = scan(*cursor, order->second, out);
     jvq_order counted = *order;
 
-    if (!end || end > last)
+    if (!end || is_beyond(end, within))
         return false;
     if (!is_index) {
         const double volume = (double)out->volume;
@@ -367,7 +374,7 @@ static bool take_usual_quote(const uint8_t **cursor, const uint8_t *last, jvq_qu
     return true;
 }
 
-static bool take_usual_depth(const uint8_t **cursor, const uint8_t *last, jvq_depth_scanner scan, jvq_order *order, jvq_depth *out,
+static bool take_usual_depth(const uint8_t **cursor, text_limit within, jvq_depth_scanner scan, jvq_order *order, jvq_depth *out,
                              uint32_t *flags)
 {
     const uint8_t *const end = scan(*cursor, order->second, out);
@@ -375,7 +382,7 @@ static bool take_usual_depth(const uint8_t **cursor, const uint8_t *last, jvq_de
     double blocks[40];
     const int prices = order->second ? 10 : 0, volumes = 10 - prices;
 
-    if (!end || end > last)
+    if (!end || is_beyond(end, within))
         return false;
     for (int i = 0; i < 10; i++) {
         blocks[prices + i] = out->bid_price[i];
@@ -394,14 +401,14 @@ static bool take_usual_depth(const uint8_t **cursor, const uint8_t *last, jvq_de
 jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, const jvq_snapshot_kernels *kernels, bool is_index,
                            jvq_order *order, jvq_quote *out, int64_t *time_of_day, jvq_text *name)
 {
-    const uint8_t *const last = *cursor + limit;
+    const text_limit within = {*cursor, limit};
     jvq_status status;
 
     if ((status = parse_time(cursor, time_of_day)) || (status = parse_text(cursor, name)))
         return status;
     out->flags = out->zero = 0;
-    if (!kernels->scan_quote || !take_usual_quote(cursor, last, kernels->scan_quote, is_index, order, out, &out->flags)) {
-        if ((status = take_quote(cursor, last, is_index, order, out, &out->flags)))
+    if (!kernels->scan_quote || !take_usual_quote(cursor, within, kernels->scan_quote, is_index, order, out, &out->flags)) {
+        if ((status = take_quote(cursor, within, is_index, order, out, &out->flags)))
             return status;
     }
     decide_no_price(out->price, &out->flags);
@@ -411,14 +418,14 @@ jvq_status jvq_parse_quote(const uint8_t **cursor, size_t limit, const jvq_snaps
 jvq_status jvq_parse_depth(const uint8_t **cursor, size_t limit, const jvq_snapshot_kernels *kernels, jvq_order *order,
                            jvq_depth *out, int64_t *time_of_day, jvq_text *name)
 {
-    const uint8_t *const last = *cursor + limit;
+    const text_limit within = {*cursor, limit};
     jvq_status status;
 
     if ((status = parse_time(cursor, time_of_day)) || (status = parse_text(cursor, name)))
         return status;
     out->flags = out->zero = 0;
-    if (!kernels->scan_depth || !take_usual_depth(cursor, last, kernels->scan_depth, order, out, &out->flags)) {
-        if ((status = take_depth(cursor, last, order, out, &out->flags)))
+    if (!kernels->scan_depth || !take_usual_depth(cursor, within, kernels->scan_depth, order, out, &out->flags)) {
+        if ((status = take_depth(cursor, within, order, out, &out->flags)))
             return status;
     }
     out->change = out->last_close == 0 ? 0.0 : (out->price / out->last_close - 1) * 100;

@@ -3,6 +3,10 @@
 #include "decimal.h"
 #include "processor.h"
 
+#if JVQ_HAS_AVX2
+#include <cpuid.h>
+#endif
+
 /* --- for any processor --- */
 
 static void publish_quote(jvq_ring *tape, jvq_ring *history, const void *record)
@@ -158,6 +162,9 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE bool find_marks(const uint8_t *p, const layout
         write_places(out->places + 1 + found, base, here.marks, here_count);
         found += here_count;
     }
+    /* behind the last mark nothing is looked at, but loaded */
+    _mm256_storeu_si256((__m256i *)(void *)(out->places + 1 + found), excess);
+    _mm256_storeu_si256((__m256i *)(void *)(out->places + 17 + found), excess);
     for (unsigned i = 0; i < count; i += 16) {
         const __m256i place = _mm256_loadu_si256((const __m256i *)(const void *)(out->places + 1 + i));
         const __m256i before = _mm256_loadu_si256((const __m256i *)(const void *)(out->places + i));
@@ -412,6 +419,15 @@ static JVQ_AVX2 void publish_depth_with_avx2(jvq_ring *tape, jvq_ring *history, 
     publish_with_avx2(tape, history, record, sizeof(jvq_depth));
 }
 
+/* Zen, zen 2 and the cores made after them by Hygon do it in microcode, and so do those before. */
+static bool extracts_bits_fast(void)
+{
+    unsigned leaves, vendor[3];
+    if (__builtin_cpu_is("bdver4") || __builtin_cpu_is("amdfam17h"))
+        return false;
+    return !__get_cpuid(0, &leaves, &vendor[0], &vendor[2], &vendor[1]) || memcmp(vendor, "HygonGenuine", 12) != 0;
+}
+
 static const jvq_snapshot_kernels with_avx2 = {scan_quote_with_avx2, scan_depth_with_avx2, publish_quote_with_avx2,
                                                publish_depth_with_avx2};
 static const jvq_snapshot_kernels with_avx512 = {scan_quote_with_avx512, scan_depth_with_avx512,
@@ -423,8 +439,7 @@ const jvq_snapshot_kernels *jvq_choose_snapshot_kernels(int processor)
 #if JVQ_HAS_AVX2
     if (processor == JVQ_WITH_AVX512)
         return &with_avx512;
-    /* zen and zen 2 extract bits in microcode */
-    if (processor == JVQ_WITH_AVX2 && !__builtin_cpu_is("amdfam17h"))
+    if (processor == JVQ_WITH_AVX2 && extracts_bits_fast())
         return &with_avx2;
 #endif
     (void)processor;

@@ -5,7 +5,7 @@
 
 /* What is written next is in no cache by then: fetched so many bytes before. */
 #define AHEAD 512
-/* Of a history that another row comes to much later, so that it is in a cache by then: of thousands none would be. */
+/* Of a history, for the next row of its code: where there are thousands, nothing of it would be in a cache by then. */
 #define NEXT_RECORDS 3
 #define DAY INT64_C(86400000000000)
 #define EXACT (UINT64_C(1) << 53)

@@ -245,6 +245,20 @@ def test_a_jump_of_hours_begins_a_new_baseline(jump):
     assert market.meter.skew == pytest.approx(0.040 + jump / SECOND)
 
 
+@pytest.mark.parametrize("usual", [True, False])
+def test_trades_of_one_moment_count_as_one_by_one(usual):
+    """A run of trades that are read at once, and one that a trade of another form breaks."""
+    market = Market(clock="always")
+    market.trade(0, 0)
+    market.trade(SECOND, 40 * MS)
+    late = 61 * MINUTE
+    volume = "100" if usual else "100.00"
+    texts = [wire.trade(clock_text(wire.MORNING + 2 * SECOND), n, volume=volume) for n in range(10, 15)]
+    market.decoder.decode(wire.message(wire.trades("600519", *texts)), wire.MORNING + 2 * SECOND + late)
+    assert market.counted() == 1 + 4  # the first one shows the jump, and is none of them
+    assert market.worst() == 0.0
+
+
 def test_a_server_that_begins_its_day_again_after_a_reconnect_is_not_late():
     market = Market(trading_day="2023-02-01", clock="always")
     market.trade(30 * MINUTE, 40 * MS)

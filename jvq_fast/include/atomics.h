@@ -10,7 +10,21 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__SANITIZE_THREAD__)
+#define JVQ_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define JVQ_THREAD_SANITIZER 1
+#endif
+#endif
+#ifndef JVQ_THREAD_SANITIZER
+#define JVQ_THREAD_SANITIZER 0
+#endif
+
 #if defined(_MSC_VER)
+#if !defined(_M_X64) && !defined(_M_IX86)
+#error "with this compiler the rings are for x86 and x64 only"
+#endif
 #include <intrin.h>
 /* x86 and x64 keep stores in order and loads in order; the compiler must as well. */
 static __forceinline void jvq_fence_release(void) { _ReadWriteBarrier(); }
@@ -45,7 +59,7 @@ static inline void jvq_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQU
 /* Of what one thread alone writes: on x86 an instruction, which compilers do not find. */
 static inline void jvq_add_relaxed(uint64_t *p, uint64_t by)
 {
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !JVQ_THREAD_SANITIZER
     __asm__("addq %1, %0" : "+m"(*p) : "er"(by));
 #else
     jvq_store_relaxed(p, *p + by);
@@ -54,7 +68,7 @@ static inline void jvq_add_relaxed(uint64_t *p, uint64_t by)
 /* A loop of one record's words, whose number the compiler mostly knows. */
 #define JVQ_UNROLL _Pragma("GCC unroll 8")
 /* The fastest way to move much, of which the thread sanitizer sees nothing. */
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !JVQ_THREAD_SANITIZER
 #define JVQ_STRING_MOVES 1
 #endif
 /* The records are read as structs, by the writer itself and by numpy. */

@@ -67,7 +67,9 @@ static inline int64_t jvq_delay_record(jvq_delay *delay, int64_t time, int64_t r
     excess = value - delay->baseline;
     if (excess > JVQ_DELAY_JUMP) {
         jvq_delay_restart(delay, value, recv);
-        return -1;
+        if (--records == 0)
+            return -1;
+        excess = 0; /* of those behind the one that jumped */
     }
     jvq_histogram_record(delay->excess, (uint64_t)excess, records);
     return excess;

@@ -2,12 +2,13 @@
 #ifndef JVQ_PROCESSOR_H
 #define JVQ_PROCESSOR_H
 
+#include "atomics.h"
 #include "digits.h"
 
 enum { JVQ_ANY_PROCESSOR, JVQ_WITH_AVX2, JVQ_WITH_AVX512, JVQ_PROCESSORS };
 
 /* Their stores into rings are plain ones, which the thread sanitizer would take for races. */
-#if defined(__GNUC__) && defined(__x86_64__) && !defined(JVQ_PORTABLE) && !defined(__SANITIZE_THREAD__)
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(JVQ_PORTABLE) && !JVQ_THREAD_SANITIZER
 #include <immintrin.h>
 #define JVQ_HAS_AVX2 1
 #define JVQ_ALWAYS_INLINE inline __attribute__((always_inline))

@@ -2,9 +2,10 @@
  *
  * A reader on another thread copies first and asks afterwards: `claimed` is stored before the writer touches a slot,
  * `head` after the record is whole, so of what was copied up to `head` every record from `claimed - capacity` on is
- * sound. That a reader copies while the writer writes is meant: both do it in relaxed atomic words, so that it is no
- * data race, and what came out torn is never looked at. The fences order the words against `claimed`: who saw a word of
- * a record sees the claim that was made for it.
+ * sound. That a reader copies while the writer writes is meant: what came out torn is never looked at. Both do it in
+ * relaxed atomic words, so that it is no data race; the kernels for x86 store vectors, which are one to the language but
+ * keep their order on that processor. The fences order the words against `claimed`: who saw a word of a record sees the
+ * claim that was made for it.
  *
  * tape:    2 * capacity slots, capacity a power of two; record i stands in slot i % capacity and again capacity slots
  *          further on, so that any capacity records in a row are contiguous.

@@ -1,4 +1,4 @@
-/* Records of the ab market, parsed from the wire's text straight into their place in a ring.
+/* Records of the ab market, parsed from the wire's text.
  *
  * All functions read text that ends in '\n' with JVQ_TEXT_MARGIN readable bytes behind it, whatever they are: a word
  * is loaded first and cut afterwards. They leave `*cursor` behind a good record, and somewhere inside a bad one.

@@ -1,6 +1,6 @@
 /* Quotes and depths as they nearly always are: every price with decimals, every quantity without, no number too long.
  *
- * Whatever else a snapshot may be, it is left to the scanner of numbers.h, which knows all of it.
+ * Whatever else a snapshot may be, it is left to the scanner in rows.c, which knows all of it.
  */
 #ifndef JVQ_SNAPSHOTS_H
 #define JVQ_SNAPSHOTS_H
@@ -8,7 +8,7 @@
 #include "ring.h"
 #include "rows.h"
 
-/* Scan the numbers of one record, a comma before each, in the order of fields that is in force. Return the end of the
+/* Scan the numbers of one record from the first on, in the order of fields that is in force. Return the end of the
  * record and have set all that the numbers say, or return NULL where they are others, and what they set means nothing. */
 typedef const uint8_t *(*jvq_quote_scanner)(const uint8_t *p, bool second, jvq_quote *out);
 typedef const uint8_t *(*jvq_depth_scanner)(const uint8_t *p, bool second, jvq_depth *out);

@@ -9,7 +9,7 @@
 #include "ring.h"
 #include "rows.h"
 
-enum { JVQ_USUAL_LENGTH = 64 }; /* bytes, at most */
+enum { JVQ_USUAL_LENGTH = 48 }; /* bytes, at most */
 
 typedef struct jvq_trade_run {
     const uint8_t *cursor; /* the '=' or '|' before the next record; afterwards the one before the first record that
