@@ -8,6 +8,7 @@ late pays for all that it is late with. Each client runs alone on another core, 
 once it has taken half a second of messages. Its callback reads the last price and keeps the time.
 
 - ``jvq_fast``            a `Feed` with ``on_trades``, on uvloop; ``jvq_fast-asyncio`` on asyncio
+- ``jvq_fast-cython``     the same on uvloop with a handler in Cython
 - ``jvq_fast-spinning``   the same on uvloop with ``busy_poll``
 - ``beast-sleeping``      C++: Boost.Beast, libdeflate and a plain parser; it waits for data in a blocking read
 - ``beast-spinning``      the same, asking for data without ever sleeping
@@ -29,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loopback import OURS, Loopback, Run, add_options, packets, present
-from benchmarks.rounds import quartiles, read_options, write
+from benchmarks.rounds import at_least_one, quartiles, read_options, write
 from benchmarks.shapes import describe
 
 PERCENTILES = {"p50_us": 50, "p90_us": 90, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
@@ -38,7 +39,12 @@ FALLS_BEHIND = 0.01  # seconds a second by which the lag grows
 
 def add_rates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--rates", type=int, nargs="+", metavar="N", default=[1000, 10_000, 50_000], help="messages a second"
+        "--rates",
+        type=at_least_one,
+        nargs="+",
+        metavar="N",
+        default=[1000, 10_000, 50_000],
+        help="messages a second (default 1000 10000 50000)",
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.client import CLIENTS
 from benchmarks.libraries import FLAGS, LIBRARIES, NATIVE, ROOT, compiler, run_compiler, versions
 from benchmarks.machine import cores, facts, one_core
+from benchmarks.rounds import above_zero
 from benchmarks.shapes import Shape, shapes
 
 OURS = "jvq_fast"
@@ -204,7 +205,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--peers", nargs="+", metavar="NAME", choices=peers, default=peers,
         help=f"who is measured beside {OURS}, all by default: {' '.join(peers)}",
     )  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long each run lasts (default 3)")
+    parser.add_argument("--seconds", type=above_zero, default=3.0, help="how long each run lasts (default 3)")
 
 
 def present(peers: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

@@ -265,7 +265,8 @@ def chosen(options: argparse.Namespace) -> Iterator[Shape]:
             some = True
             yield each
     if not some:
-        raise SystemExit("nothing to measure")
+        made = " or ".join(repr(name) for name in (*DAYS, *GENERATED))
+        raise SystemExit(f"nothing to measure: no {options.shapes!r} in {made}, or not with this compression")
 
 
 def describe(each: Shape) -> str:

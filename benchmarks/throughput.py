@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loopback import OURS, SINK, Loopback, Run, Stream, add_options, packets, present
-from benchmarks.rounds import quartiles, read_options, write
+from benchmarks.rounds import above_zero, quartiles, read_options, write
 from benchmarks.shapes import SEED, Market, deflate, describe
 
 HEADROOM = 3.0
@@ -39,7 +39,7 @@ PERCENTILES = {"p50_us": 50, "p99_us": 99, "max_us": 100}
 
 
 def add_open(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--open-seconds", type=float, default=10.0, help="how long the open lasts (default 10)")
+    parser.add_argument("--open-seconds", type=above_zero, default=10.0, help="how long the open lasts (default 10)")
 
 
 def flood(loopback: Loopback, names: Sequence[str], stream: Stream, rounds: int, seconds: float) -> dict[str, Any]:

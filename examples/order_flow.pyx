@@ -1,6 +1,9 @@
 """What went through each stock so far, counted in Cython: no Python object is made for a trade.
 
-pip install jvq_fast cython setuptools
+In a folder of its own, with this file in it, where ../jvq_fast is the repository; Cython does not look into an editable
+install:
+
+pip install ../jvq_fast cython 'setuptools>=77'
 cythonize -i -3 order_flow.pyx
 jvq-fast sim --json | python -c "import order_flow"          on the simulator, whatever the token; Ctrl-C ends both
 JVQ_FAST_TOKEN=… python -c "import order_flow"               on the vendor's feed

@@ -35,6 +35,8 @@ def check(name: str, handler: object) -> None:
         if name not in _NATIVE:
             raise TypeError(f"{name} has no method of a Handler: register a callable")
         return
+    if isinstance(handler, type) and issubclass(handler, Handler):
+        raise TypeError(f"{name} takes a handler, not its class: register {handler.__name__}()")
     if not callable(handler):
         raise TypeError(f"{name} takes a callable, not {handler!r}")
     if inspect.iscoroutinefunction(handler):

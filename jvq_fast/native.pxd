@@ -48,6 +48,6 @@ ctypedef struct Depth:
 
 
 cdef class Handler:
-    cdef int on_trades(self, const Trade *trades, Py_ssize_t count) except -1
-    cdef int on_quotes(self, const Quote *quotes, Py_ssize_t count) except -1
-    cdef int on_depths(self, const Depth *depths, Py_ssize_t count) except -1
+    cdef int on_trades(self, const Trade *trades, Py_ssize_t count) except? -1
+    cdef int on_quotes(self, const Quote *quotes, Py_ssize_t count) except? -1
+    cdef int on_depths(self, const Depth *depths, Py_ssize_t count) except? -1

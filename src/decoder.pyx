@@ -1028,12 +1028,8 @@ cdef class Decoder:
                         if batch is None:
                             batch = tape.lend(segment.first, count)
                         handler(code, batch)
-                    elif level == TRADES:
-                        (<Handler>handler).on_trades(<const Trade *>records, count)
-                    elif level == QUOTES:
-                        (<Handler>handler).on_quotes(<const Quote *>records, count)
-                    else:
-                        (<Handler>handler).on_depths(<const Depth *>records, count)
+                    elif call(<Handler>handler, level, records, count) == -1:
+                        raise SystemError(f"{type(handler).__name__}.{where} returned -1 without an exception")
                 finally:
                     if timer is not None:
                         timer.leave_call(handler, where, code)
@@ -1208,6 +1204,14 @@ cdef inline bint starts_with(const uint8_t *text, const char *prefix) noexcept n
     return prefix[0] == 0
 
 
+cdef inline int call(Handler handler, int level, const uint8_t *records, Py_ssize_t count) except? -1:
+    if level == TRADES:
+        return handler.on_trades(<const Trade *>records, count)
+    if level == QUOTES:
+        return handler.on_quotes(<const Quote *>records, count)
+    return handler.on_depths(<const Depth *>records, count)
+
+
 cdef inline uint64_t hash_of(uint64_t key) noexcept nogil:
     # Fibonacci hashing; the high bits are the mixed ones
     return (key * <uint64_t>0x9E3779B97F4A7C15) >> 32
@@ -1253,9 +1257,12 @@ cdef uint64_t key_of(str name):
 
 cdef check_limit(str name, value, least, most):
     try:
-        value = as_index(value)
+        number = as_index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, not {value!r}") from None
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    value = number
     if not least <= value <= most:
         raise ValueError(f"{name} must be from {least} to {most}, not {value!r}")
 

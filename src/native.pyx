@@ -20,17 +20,18 @@ cdef class Handler:
 
     Each call brings the ``count`` records of one row, all of one code, oldest first, with the GIL held, on the thread
     that decodes. The pointer is good during the call: the tape overwrites the records later, so copy what you keep.
-    What a method raises goes where exceptions of other handlers go. One that is registered for an event and does not
-    override its method raises NotImplementedError.
+    What a method raises goes where exceptions of other handlers go; one that returns -1 without an exception is a
+    SystemError. One that is registered for an event and does not override its method, in Cython, raises
+    NotImplementedError.
 
     The layout of this class and of the records may change between releases: compile again after an upgrade.
     """
 
-    cdef int on_trades(self, const Trade *trades, Py_ssize_t count) except -1:
-        raise NotImplementedError(f"{type(self).__name__} is registered for on_trades and does not override it")
+    cdef int on_trades(self, const Trade *trades, Py_ssize_t count) except? -1:
+        raise NotImplementedError(f"{type(self).__name__} is registered for on_trades, not overridden in Cython")
 
-    cdef int on_quotes(self, const Quote *quotes, Py_ssize_t count) except -1:
-        raise NotImplementedError(f"{type(self).__name__} is registered for on_quotes and does not override it")
+    cdef int on_quotes(self, const Quote *quotes, Py_ssize_t count) except? -1:
+        raise NotImplementedError(f"{type(self).__name__} is registered for on_quotes, not overridden in Cython")
 
-    cdef int on_depths(self, const Depth *depths, Py_ssize_t count) except -1:
-        raise NotImplementedError(f"{type(self).__name__} is registered for on_depths and does not override it")
+    cdef int on_depths(self, const Depth *depths, Py_ssize_t count) except? -1:
+        raise NotImplementedError(f"{type(self).__name__} is registered for on_depths, not overridden in Cython")

@@ -47,6 +47,14 @@ cdef class Keeps(Handler):
 
 cdef class Lazy(Handler):
     pass
+
+cdef class Minus(Handler):
+    cdef int on_trades(self, const Trade *trades, Py_ssize_t count) except -1:
+        return -1
+    cdef int on_quotes(self, const Quote *quotes, Py_ssize_t count) except? -1:
+        return -1
+    cdef int on_depths(self, const Depth *depths, Py_ssize_t count) except? -1:
+        return -1
 """
 LEVELS = {"trades": wire.trade, "quotes": wire.quote, "depths": wire.depth}
 
@@ -122,7 +130,26 @@ def test_a_handler_that_overrides_nothing_is_named(native, level):
     decoder.on_error = lambda error, where: errors.append((type(error), str(error), where))
     decoder.decode(message(level))
     where = "on_" + level
-    assert errors == [(NotImplementedError, f"Lazy is registered for {where} and does not override it", where)]
+    assert errors == [
+        (NotImplementedError, f"Lazy is registered for {where}, not overridden in Cython", where)
+    ]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_handler_that_returns_a_failure_without_an_exception_is_named(native, level):
+    decoder, errors = jvq.Decoder(capacity=64), []
+    setattr(decoder, "on_" + level, native.Minus())
+    decoder.on_error = lambda error, where: errors.append((type(error), str(error), where))
+    decoder.decode(message(level))
+    where = "on_" + level
+    assert errors == [(SystemError, f"Minus.{where} returned -1 without an exception", where)]
+
+
+def test_the_class_of_a_handler_is_none(native):
+    with pytest.raises(TypeError, match=r"on_trades takes a handler, not its class: register Keeps\(\)"):
+        jvq.Decoder(capacity=64).on_trades = native.Keeps
+    with pytest.raises(TypeError, match=r"register Keeps\(\)"):
+        jvq.Feed("0" * 32).on_quotes(native.Keeps)
 
 
 def test_an_event_without_a_method_refuses_a_native_handler():
