@@ -165,21 +165,10 @@ static void count_vote(jvq_order *order, int vote, uint32_t *flags)
     }
 }
 
-/* Far off, as one of the two always is: that needs no division. */
-static bool is_far(double amount, double volume, double price)
+/* How far a ratio is from the price, as a factor >= 1; 0 where it does not fit. */
+static double misfit(double ratio, double price)
 {
-    const double usual = volume * price;
-    return usual > 1e-200 && usual < 1e200 && (amount > usual * 2 || amount * 2 < usual);
-}
-
-/* How far amount / volume is from the price, as a factor >= 1; 0 where it does not fit. */
-static double misfit(double amount, double volume, double price)
-{
-    double ratio, factor;
-    if (is_far(amount, volume, price))
-        return 0;
-    ratio = amount / volume;
-    factor = ratio / price;
+    double factor = ratio / price;
     if (fabs(factor - 1) > RATIO_FITS || fabs(ratio - 1) <= TOO_NEAR_TO_ONE)
         return 0;
     return factor < 1 ? 1 / factor : factor;
@@ -195,8 +184,8 @@ static int vote_on_totals(double field4, double field5, const jvq_quote *quote)
         i++;
     if (i == 5 || !(field4 > 0) || !(field5 > 0) || !(price > 0) || fabs(price - 1) <= TOO_NEAR_TO_ONE)
         return UNDECIDED;
-    first = misfit(field4, field5, price);
-    second = misfit(field5, field4, price);
+    first = misfit(field4 / field5, price);
+    second = misfit(field5 / field4, price);
     if (first == 0 && second == 0)
         return UNDECIDED;
     if (first != 0 && second != 0)

@@ -186,7 +186,7 @@ static JVQ_AVX2 JVQ_ALWAYS_INLINE bool find_marks(const uint8_t *p, const layout
      REAL_BYTE(w, d, 4), REAL_BYTE(w, d, 5), REAL_BYTE(w, d, 6), REAL_BYTE(w, d, 7)}
 
 static const uint8_t whole_bytes[QUANTITY + 1][8] = {WHOLE(1), WHOLE(2), WHOLE(3), WHOLE(4),
-                                                WHOLE(5), WHOLE(6), WHOLE(7), WHOLE(8)};
+                                                      WHOLE(5), WHOLE(6), WHOLE(7), WHOLE(8)};
 static const uint8_t real_bytes[PRICE + 1][DECIMALS + 1][8] = {
     {REAL(1, 1), REAL(1, 2), REAL(1, 3)}, {REAL(2, 1), REAL(2, 2), REAL(2, 3)}, {REAL(3, 1), REAL(3, 2), REAL(3, 3)},
     {REAL(4, 1), REAL(4, 2), REAL(4, 3)}, {REAL(5, 1), REAL(5, 2), REAL(5, 3)},

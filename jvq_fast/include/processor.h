@@ -5,7 +5,7 @@
 #include "atomics.h"
 #include "digits.h"
 
-enum { JVQ_ANY_PROCESSOR, JVQ_WITH_AVX2, JVQ_WITH_AVX512, JVQ_PROCESSORS };
+enum { JVQ_ANY_PROCESSOR, JVQ_WITH_AVX2, JVQ_WITH_AVX512 };
 
 /* Their stores into rings are plain ones, which the thread sanitizer would take for races. */
 #if defined(__GNUC__) && defined(__x86_64__) && !defined(JVQ_PORTABLE) && !JVQ_THREAD_SANITIZER
